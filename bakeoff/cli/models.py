@@ -1,0 +1,29 @@
+"""`bakeoff models`: get the base model and the embedder into the form that serves."""
+
+import click
+
+from bakeoff.cli.output import say, step
+from bakeoff.cli.workspace import Workspace
+from bakeoff.models import convert_shipped_model, find_embedder, find_model
+
+
+@click.group("models")
+def models_command() -> None:
+    """Prepare the base model and the embedder."""
+
+
+@models_command.command("prepare")
+def prepare() -> None:
+    """Convert the base model for training and for the embedded engine; what is done already is skipped."""
+    from service.embedded.export import export_base
+
+    from bakeoff.models import SHIPPED_MODEL
+
+    settings = Workspace().settings
+    if settings.model == SHIPPED_MODEL:
+        with step("Converting the base model to safetensors"):
+            convert_shipped_model(settings)
+    folder = find_model(settings)
+    with step("Exporting the base model for the embedded engine"):
+        export_base(folder, settings.models / "engines")
+    say(f"Base model: {folder}. Embedder: {find_embedder(settings)}")

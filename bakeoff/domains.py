@@ -1,0 +1,81 @@
+"""A domain: one knowledge area, with its documents, examples, adapters and runs.
+
+Its row carries the two things that change what an answer is: the epoch of its documents and its promoted adapter.
+"""
+
+from datetime import UTC, datetime
+
+from advanced_alchemy.types import DateTimeUTC
+from msgspec import Struct
+from sqlalchemy import Column, Connection, Integer, String, Table, delete, insert, select, update
+
+from bakeoff.database import metadata
+from bakeoff.errors import NotFound
+from bakeoff.modes import check_domain_name
+
+domains_table = Table(
+    "domains",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("adapter", String(64)),
+    Column("created_at", DateTimeUTC, nullable=False),
+)
+
+
+class Domain(Struct, frozen=True):
+    """One row."""
+
+    name: str
+    epoch: int
+    """Counts the changes of its documents; 0 for none yet."""
+    adapter: str | None
+    """Digest of the promoted adapter."""
+    created_at: datetime
+
+
+def list_domains(connection: Connection) -> list[Domain]:
+    """Every domain, by name."""
+    rows = connection.execute(select(domains_table).order_by(domains_table.c.name))
+    return [Domain(**row) for row in rows.mappings()]
+
+
+def find_domain(connection: Connection, name: str) -> Domain:
+    """Return the domain.
+
+    Raises:
+        NotFound: names the command that makes it.
+    """
+    row = connection.execute(select(domains_table).where(domains_table.c.name == name)).mappings().first()
+    if row is None:
+        raise NotFound(f"domain {name!r} does not exist; make it with: bakeoff documents add PATH --domain {name}")
+    return Domain(**row)
+
+
+def ensure_domain(connection: Connection, name: str) -> Domain:
+    """Return the domain, made now if it is new.
+
+    Raises:
+        BadInput: not a name a domain can have.
+    """
+    check_domain_name(name)
+    if connection.execute(select(domains_table.c.name).where(domains_table.c.name == name)).first() is None:
+        connection.execute(insert(domains_table).values(name=name, epoch=0, created_at=datetime.now(UTC)))
+    return find_domain(connection, name)
+
+
+def advance_epoch(connection: Connection, name: str) -> int:
+    """Count one change of the domain's documents, in the caller's transaction; return the new epoch."""
+    rows = domains_table.c.name == name
+    connection.execute(update(domains_table).where(rows).values(epoch=domains_table.c.epoch + 1))
+    return find_domain(connection, name).epoch
+
+
+def delete_domain(connection: Connection, name: str) -> None:
+    """Delete the domain's row and, by cascade, every row that belongs to it.
+
+    Raises:
+        NotFound: there is none.
+    """
+    find_domain(connection, name)
+    connection.execute(delete(domains_table).where(domains_table.c.name == name))

@@ -1,0 +1,37 @@
+"""Errors a user can fix. The message says what happened, with which value, and what to do next.
+
+Everything else (a wrong argument from our own code) stays a built-in exception. Caught in two places only: the command
+line turns them into one sentence and exit status 1, the service into an OpenAI error body.
+"""
+
+
+class BakeoffError(Exception):
+    """Something the user can put right."""
+
+
+class BadInput(BakeoffError):
+    """A file, a field or a parameter that cannot be used as it is."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NotFound(BakeoffError):
+    """A domain, document, adapter, run or model that does not exist."""
+
+
+class NotReady(BakeoffError):
+    """The thing can exist but has not been made yet; the message names the command that makes it."""
+
+
+class ContextTooLong(BadInput):
+    """The prompt and the completion do not fit the model's context window."""
+
+
+class EngineDown(BakeoffError):
+    """The engine cannot answer now."""
+
+
+class Mismatch(BakeoffError):
+    """An artefact that is damaged, or that was made for another model, embedder or format."""

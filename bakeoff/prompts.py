@@ -1,0 +1,107 @@
+"""The only place where text becomes messages, for training, serving and scoring alike.
+
+In: a mode, a conversation, and what the mode puts before it. Out: messages whose token ids are what the engine sees;
+a training row is the same messages plus the target as the assistant's message. Shared text stands first and passages in
+a fixed form before the question, so that an engine's prefix cache can keep them. Changing any wording here changes what
+adapters were trained on: raise PROMPTS_VERSION, which every manifest records.
+"""
+
+import re
+from collections.abc import Sequence
+
+from bakeoff.errors import BadInput
+from bakeoff.modes import Mode
+from bakeoff.records import Example, Message, Passage
+
+PROMPTS_VERSION = 1
+ABSTENTION = "I don't know"
+CLOSED_BOOK = "You answer questions briefly and factually, in one or two sentences."
+OPEN_BOOK = (
+    "You answer questions briefly and factually, in one or two sentences, using only the passages you are given. "
+    f"Cite the passage you used by its number, like [1]. If no passage answers the question, say: {ABSTENTION}."
+)
+NO_PASSAGE = f"No passage was found for this question. Say: {ABSTENTION}."
+_MARKER = re.compile(r"[ \t]?\[(\d{1,2})\]")
+
+
+def render_messages(
+    mode: Mode,
+    conversation: Sequence[Message],
+    passages: Sequence[Passage] = (),
+    shots: Sequence[Example] = (),
+) -> tuple[Message, ...]:
+    """Put before a conversation what its mode puts there.
+
+    Args:
+        mode: decides what is used; passages of a mode without retrieval are an error of the caller.
+        conversation: system messages (the caller's own instructions, kept after ours), then turns; the last is the
+            user's question.
+        passages: best first; empty when retrieval found nothing, and the prompt then asks for a plain "I don't know".
+        shots: worked examples, the nearest last.
+
+    Raises:
+        BadInput: the conversation does not end with a user's message.
+    """
+    assert mode.uses_retrieval or not passages, f"{mode.name} takes no passages"
+    assert mode.uses_shots or not shots, f"{mode.name} takes no shots"
+    instructions = [OPEN_BOOK if mode.uses_retrieval else CLOSED_BOOK]
+    instructions += [message.content for message in conversation if message.role == "system"]
+    turns = [message for message in conversation if message.role != "system"]
+    if not turns or turns[-1].role != "user":
+        raise BadInput("the last message has to be the user's question (role 'user')", param="messages")
+    question = turns[-1].content
+    if mode.uses_retrieval:
+        question = f"{render_passages(passages)}\n\nQuestion: {question}"
+    shot_turns = [
+        turn for shot in shots for turn in (Message("user", shot.question), Message("assistant", shot.answer))
+    ]
+    return (Message("system", "\n".join(instructions)), *shot_turns, *turns[:-1], Message("user", question))
+
+
+def render_target(example: Example, passages: Sequence[Passage] = ()) -> Message:
+    """The assistant message a training row teaches.
+
+    With passages, the target cites the first one that comes from a document of the example; when none does, the
+    target is the abstention.
+    """
+    if not passages:
+        return Message("assistant", example.answer)
+    for position, passage in enumerate(passages, start=1):
+        if passage.document_id in example.document_ids:
+            return Message("assistant", f"{example.answer} [{position}]")
+    return Message("assistant", f"{ABSTENTION}.")
+
+
+def render_passages(passages: Sequence[Passage]) -> str:
+    """Number the passages from 1, each under its title."""
+    if not passages:
+        return NO_PASSAGE
+    blocks = (f"[{position}] {_head(passage)}{passage.text}" for position, passage in enumerate(passages, start=1))
+    return "Passages:\n" + "\n\n".join(blocks)
+
+
+def _head(passage: Passage) -> str:
+    if not passage.title or passage.text.startswith(passage.title):
+        return ""
+    return f"{passage.title}\n"
+
+
+def find_markers(text: str, num_passages: int) -> list[tuple[int, int, int]]:
+    """Find the citation markers `[n]` in a completion.
+
+    Returns:
+        (n, start, end) in order of appearance; characters, end exclusive; only 1 <= n <= num_passages.
+    """
+    found = ((int(match[1]), match.end() - len(match[1]) - 2, match.end()) for match in _MARKER.finditer(text))
+    return [(number, start, end) for number, start, end in found if 1 <= number <= num_passages]
+
+
+def strip_markers(text: str) -> str:
+    """The completion without its citation markers: what a target is compared with."""
+    return _MARKER.sub("", text).strip()
+
+
+def is_abstention(text: str) -> bool:
+    """Whether the completion says that it does not know (straight or curly apostrophe, or none)."""
+    plain = text.lower().replace("’", "'")
+    return re.search(r"\bi (?:do not|don'?t) know\b", plain) is not None

@@ -1,0 +1,1 @@
+"""Mode x example -> completion -> scores -> verdict -> report."""

@@ -1,0 +1,67 @@
+"""Question -> the nearest training examples, for the few-shot mode. Their vectors are kept in the database."""
+
+from sqlalchemy import Engine, delete, insert, select
+
+from bakeoff.domains import find_domain
+from bakeoff.examples import find_examples, split_examples
+from bakeoff.records import Example
+from retrieval.embedder import Embedder
+from retrieval.store import Progress, stack_vectors
+from retrieval.tables import shots_table
+
+BATCH_SIZE = 256
+
+
+def embed_shots(engine: Engine, domain: str, embedder: Embedder, progress: Progress) -> int:
+    """Embed the questions of the training examples that have no vector of this embedder yet.
+
+    Args:
+        progress: called with (done, in all, note) after every batch.
+
+    Returns:
+        How many were embedded.
+    """
+    with engine.connect() as connection:
+        table = shots_table.c
+        query = select(table.example_id).where(table.domain == domain, table.embedder == embedder.name)
+        known = set(connection.scalars(query))
+        new = [example for example in split_examples(connection, domain, "train") if example.id not in known]
+    for start in range(0, len(new), BATCH_SIZE):
+        batch = new[start : start + BATCH_SIZE]
+        vectors = embedder.embed([example.question for example in batch])
+        rows = [
+            {"domain": domain, "example_id": example.id, "embedder": embedder.name, "vector": vector.tobytes()}
+            for example, vector in zip(batch, vectors, strict=True)
+        ]
+        with engine.begin() as connection:
+            stale = (shots_table.c.domain == domain, shots_table.c.example_id.in_([row["example_id"] for row in rows]))
+            connection.execute(delete(shots_table).where(*stale))
+            connection.execute(insert(shots_table), rows)
+        progress(start + len(batch), len(new), "training questions")
+    return len(new)
+
+
+def nearest_shots(engine: Engine, domain: str, question: str, embedder: Embedder, num_shots: int) -> list[Example]:
+    """The training examples whose questions are nearest to this one, the nearest last.
+
+    Raises:
+        NotFound: no such domain.
+    """
+    table = shots_table.c
+    query = select(table.example_id, table.vector).where(table.domain == domain, table.embedder == embedder.name)
+    with engine.connect() as connection:
+        find_domain(connection, domain)
+        rows = connection.execute(query.order_by(table.example_id)).all()
+        if not rows:
+            return []
+        similarities = stack_vectors([vector for _, vector in rows]) @ embedder.embed([question])[0]
+        best = similarities.argsort(kind="stable")[::-1][:num_shots][::-1]
+        return find_examples(connection, domain, [rows[position][0] for position in best])
+
+
+def has_shots(engine: Engine, domain: str, embedder: str) -> bool:
+    """Whether the domain has training examples that can be put before a question."""
+    table = shots_table.c
+    query = select(table.example_id).where(table.domain == domain, table.embedder == embedder).limit(1)
+    with engine.connect() as connection:
+        return connection.execute(query).first() is not None

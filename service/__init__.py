@@ -1,0 +1,1 @@
+"""Question -> mode -> passages -> messages -> completion -> HTTP."""

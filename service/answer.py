@@ -1,0 +1,144 @@
+"""Mode -> passages -> messages -> completion. Knows no HTTP.
+
+A model name is resolved against the database at every request, so that a new document, epoch or adapter counts from the
+next one on, in every replica.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+import anyio.to_thread
+from msgspec import Struct
+from sqlalchemy import Engine
+
+from bakeoff.artefacts import find_adapter
+from bakeoff.domains import Domain, find_domain, list_domains
+from bakeoff.errors import BadInput, NotReady
+from bakeoff.modes import MODES, Mode, ModelName
+from bakeoff.prompts import render_messages
+from bakeoff.records import Delta, Example, Message, Passage, Sampling
+from retrieval.embedder import Embedder
+from retrieval.retriever import Retriever
+from retrieval.shots import has_shots, nearest_shots
+from service.generator import Generator
+
+
+class Prepared(Struct, frozen=True):
+    """Everything an answer is made from, before the model is asked."""
+
+    model: ModelName
+    adapter: str | None
+    epoch: int
+    passages: tuple[Passage, ...]
+    messages: tuple[Message, ...]
+
+
+class Lack(Struct, frozen=True):
+    """Why a mode cannot answer yet."""
+
+    reason: str
+    command: str
+    """What makes it ready, typed into a terminal."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}; make it ready with: {self.command}"
+
+
+class ModelState(Struct, frozen=True):
+    """One mode of one domain, and whether it can answer now."""
+
+    domain: Domain
+    mode: Mode
+    lack: Lack | None
+    """What keeps it from answering; None when it can."""
+
+
+class Answerer:
+    """Answers questions of every domain; holds the engine, the retriever and the database."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        generator: Generator,
+        retriever: Retriever,
+        embedder: Embedder,
+        home: Path,
+        top_k: int,
+        num_shots: int,
+    ) -> None:
+        self._engine = engine
+        self._generator = generator
+        self._retriever = retriever
+        self._embedder = embedder
+        self._home = home
+        self.top_k = top_k
+        self.num_shots = num_shots
+
+    async def prepare(self, model: ModelName, conversation: Sequence[Message]) -> Prepared:
+        """Resolve the model, fetch what its mode puts before the question, and render the messages.
+
+        Raises:
+            NotFound: no such domain or pinned adapter.
+            NotReady: the mode needs an adapter or training examples that the domain does not have yet.
+            BadInput: the conversation does not end with a question.
+        """
+        return await anyio.to_thread.run_sync(self._prepare, model, conversation)
+
+    def stream(self, prepared: Prepared, sampling: Sampling) -> AsyncGenerator[Delta, None]:
+        """Generate the answer; see `Generator.stream`."""
+        return self._generator.stream(prepared.messages, prepared.adapter, sampling)
+
+    def list_models(self) -> list[ModelState]:
+        """Every mode of every domain."""
+        with self._engine.connect() as connection:
+            domains = list_domains(connection)
+        return [state for domain in domains for state in self._states(domain)]
+
+    def find_model(self, model: ModelName) -> ModelState:
+        """The state of one model.
+
+        Raises:
+            NotFound: no such domain or pinned adapter.
+        """
+        with self._engine.connect() as connection:
+            domain = find_domain(connection, model.domain)
+            if model.adapter:
+                domain = Domain(domain.name, domain.epoch, self._pinned(model), domain.created_at)
+        return next(state for state in self._states(domain) if state.mode == model.mode)
+
+    def _prepare(self, model: ModelName, conversation: Sequence[Message]) -> Prepared:
+        state = self.find_model(model)
+        if state.lack is not None:
+            raise NotReady(str(state.lack))
+        if conversation[-1].role != "user":
+            raise BadInput("the last message has to be the user's question (role 'user')", param="messages")
+        question = conversation[-1].content
+        epoch, passages = state.domain.epoch, ()
+        if model.mode.uses_retrieval:
+            result = self._retriever.search(model.domain, question, self.top_k)
+            epoch, passages = result.epoch, result.passages
+        shots: list[Example] = []
+        if model.mode.uses_shots:
+            shots = nearest_shots(self._engine, model.domain, question, self._embedder, self.num_shots)
+        messages = render_messages(model.mode, conversation, passages, shots)
+        adapter = state.domain.adapter if model.mode.uses_adapter else None
+        return Prepared(model, adapter, epoch, passages, messages)
+
+    def _states(self, domain: Domain) -> list[ModelState]:
+        return [ModelState(domain, mode, self._find_lack(domain, mode)) for mode in MODES.values()]
+
+    def _find_lack(self, domain: Domain, mode: Mode) -> Lack | None:
+        if mode.uses_adapter and domain.adapter is None:
+            return Lack(f"{domain.name} has no adapter yet", f"bakeoff train --domain {domain.name}")
+        if mode.uses_shots and not has_shots(self._engine, domain.name, self._embedder.name):
+            return Lack(
+                f"{domain.name} has no training examples yet",
+                f"bakeoff examples import FILE --domain {domain.name} --split train",
+            )
+        return None
+
+    def _pinned(self, model: ModelName) -> str:
+        assert model.adapter is not None
+        with self._engine.connect() as connection:
+            return find_adapter(connection, self._home, model.domain, model.adapter).digest

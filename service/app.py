@@ -1,0 +1,146 @@
+"""The chat service: one Litestar application over one database, one retriever and one generator.
+
+`create_app` wires; the lifespan loads the model before the first request is taken, and watches for adapters promoted
+while it runs, so that a freshly trained one answers without a restart. The service keeps no state of its own: any
+number of replicas may stand on one database.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio.to_thread
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from sqlalchemy import Engine
+
+from bakeoff.artefacts import adapters_dir
+from bakeoff.database import open_database
+from bakeoff.domains import list_domains
+from bakeoff.errors import BakeoffError
+from bakeoff.models import find_embedder, find_model
+from bakeoff.settings import Settings
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.retriever import Retriever
+from service.answer import Answerer
+from service.embedded.generator import EmbeddedGenerator
+from service.failures import handle_exception
+from service.generator import Generator
+from service.library import DatabaseLibrary
+from service.routes import check_live, check_ready, create_chat_completion, list_models, retrieve_model
+from service.web.pages import Library, page_routes, page_template_config
+
+logger = logging.getLogger(__name__)
+
+WATCH_EVERY_S = 1.0
+MAX_BODY_BYTES = 4 * 2**20
+
+
+def create_app(settings: Settings, *, generator: Generator | None = None, embedder: Embedder | None = None) -> Litestar:
+    """Build the application.
+
+    Args:
+        generator: what runs the model; the embedded engine by default.
+        embedder: what searches; the configured one by default.
+
+    Raises:
+        NotReady: a model is missing; names the command that gets it.
+    """
+    engine = open_database(settings.url, settings.home)
+    embedder = embedder or SentenceTransformerEmbedder(find_embedder(settings), settings.embedder)
+    generator = generator or _embedded_generator(settings)
+    answerer = Answerer(
+        engine=engine,
+        generator=generator,
+        retriever=Retriever(engine, embedder),
+        embedder=embedder,
+        home=settings.home,
+        top_k=settings.top_k,
+        num_shots=settings.num_shots,
+    )
+    library = DatabaseLibrary(engine, answerer, settings.home)
+
+    async def provide_answerer() -> Answerer:
+        return answerer
+
+    async def provide_generator() -> Generator:
+        return generator
+
+    async def provide_settings() -> Settings:
+        return settings
+
+    async def provide_library() -> Library:
+        return library
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
+        await generator.start()
+        await anyio.to_thread.run_sync(embedder.embed, ["warm up"])
+        watcher = asyncio.create_task(_watch_adapters(engine, generator))
+        app.state.is_ready = True
+        logger.info("ready engine=%s home=%s", generator.name, settings.home)
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+            await generator.close()
+            engine.dispose()
+
+    return Litestar(
+        route_handlers=[create_chat_completion, list_models, retrieve_model, check_live, check_ready, *page_routes],
+        dependencies={
+            "answerer": Provide(provide_answerer),
+            "generator": Provide(provide_generator),
+            "settings": Provide(provide_settings),
+            "library": Provide(provide_library),
+        },
+        lifespan=[lifespan],
+        state=State({"is_ready": False}),
+        exception_handlers={Exception: handle_exception},
+        template_config=page_template_config,
+        openapi_config=OpenAPIConfig(
+            title="Bakeoff",
+            version=version("bakeoff"),
+            use_handler_docstrings=True,
+            render_plugins=[JsonRenderPlugin()],
+        ),
+        logging_config=None,
+        request_max_body_size=MAX_BODY_BYTES,
+    )
+
+
+def _embedded_generator(settings: Settings) -> Generator:
+    return EmbeddedGenerator(
+        model_dir=find_model(settings),
+        engine_dir=settings.models / "engines",
+        cache_dir=settings.home / "engines",
+        find_adapter=lambda digest: adapters_dir(settings.home) / digest,
+        threads=settings.engine_threads,
+        cache_mib=settings.engine_cache_mib,
+        max_adapters=settings.engine_adapters,
+    )
+
+
+async def _watch_adapters(engine: Engine, generator: Generator) -> None:
+    """Load each domain's promoted adapter as soon as it is promoted, before the first question to it."""
+
+    def promoted() -> set[str]:
+        with engine.connect() as connection:
+            return {domain.adapter for domain in list_domains(connection) if domain.adapter is not None}
+
+    seen: set[str] = set()
+    while True:
+        for adapter in await anyio.to_thread.run_sync(promoted) - seen:
+            seen.add(adapter)
+            try:
+                await generator.load(adapter)
+                logger.info("loaded adapter=%s", adapter)
+            except BakeoffError as error:
+                logger.error("adapter cannot be loaded adapter=%s error=%s", adapter, error)
+        await asyncio.sleep(WATCH_EVERY_S)

@@ -1,0 +1,52 @@
+"""The seam between the service and whatever runs the model: messages in, deltas out."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from bakeoff.records import Delta, Message, Sampling
+
+
+class Generator(Protocol):
+    """Turns messages into a completion. Implementations: `service.embedded` (this machine's CPU)."""
+
+    @property
+    def name(self) -> str:
+        """Engine and base model in one word, recorded with every run: `openvino/int8:SmolLM2-135M-Instruct`."""
+        ...
+
+    async def start(self) -> None:
+        """Load the base model. Returns when it can answer.
+
+        Raises:
+            NotReady: the base model has not been prepared; names the command.
+        """
+        ...
+
+    async def load(self, adapter: str) -> None:
+        """Make an adapter answer at once, without touching requests in flight. Loading it again does nothing.
+
+        Raises:
+            NotFound: no artefact of this digest.
+            Mismatch: it is damaged, or was trained on another base model.
+        """
+        ...
+
+    def stream(
+        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling
+    ) -> AsyncGenerator[Delta, None]:
+        """Generate. Closing the iterator (or cancelling the task that reads it) stops the generation.
+
+        Args:
+            messages: as rendered by `bakeoff.prompts`.
+            adapter: digest, or None for the base model. Loaded on demand.
+            sampling: greedy at temperature 0.
+
+        Raises:
+            ContextTooLong: names the prompt's tokens and the window.
+            EngineDown: the engine stopped.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop everything, waiting for no one."""
+        ...

@@ -1,0 +1,78 @@
+import pytest
+
+from bakeoff.errors import BadInput
+from bakeoff.modes import MODES
+from bakeoff.prompts import (
+    ABSTENTION,
+    find_markers,
+    is_abstention,
+    render_messages,
+    render_passages,
+    render_target,
+    strip_markers,
+)
+from bakeoff.records import Example, Message, Passage
+
+QUESTION = Message("user", "Is there parking?")
+EXAMPLE = Example("e1", "Is there parking?", "Yes, for 10 pounds.", document_ids=("parking",))
+OTHER = Passage(1, 0.9, "pets", "c1", "Pets", "Dogs may stay.")
+GOLD = Passage(2, 0.8, "parking", "c2", "Parking", "Parking costs 10 pounds.")
+
+
+def test_passages_stand_before_the_question_in_rank_order() -> None:
+    text = render_messages(MODES["rag"], [QUESTION], [OTHER, GOLD])[-1].content
+    assert text.index("[1] Pets\nDogs") < text.index("[2] Parking costs") < text.index("Question: Is there parking?")
+
+
+def test_a_title_that_the_text_begins_with_is_not_said_twice() -> None:
+    assert render_passages([GOLD]).count("Parking") == 1
+
+
+def test_without_a_passage_the_prompt_asks_for_the_abstention() -> None:
+    messages = render_messages(MODES["rag"], [QUESTION])
+    assert f"Say: {ABSTENTION}." in messages[-1].content
+    assert not any("Passages:" in message.content for message in messages)
+
+
+def test_shots_are_turns_before_the_conversation() -> None:
+    messages = render_messages(MODES["few-shot"], [QUESTION], shots=[EXAMPLE])
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+    assert messages[2].content == EXAMPLE.answer
+
+
+def test_a_conversation_is_rendered_whole_and_the_callers_instructions_are_kept() -> None:
+    conversation = [
+        Message("system", "Answer like a pirate."),
+        Message("user", "Hello"),
+        Message("assistant", "Ahoy"),
+        QUESTION,
+    ]
+    messages = render_messages(MODES["base"], conversation)
+    assert messages[0].content.endswith("\nAnswer like a pirate.")
+    assert list(messages[1:]) == conversation[1:]
+
+
+@pytest.mark.parametrize("conversation", [[], [Message("system", "x")], [QUESTION, Message("assistant", "Yes.")]])
+def test_a_conversation_has_to_end_with_a_question(conversation: list[Message]) -> None:
+    with pytest.raises(BadInput, match="user's question"):
+        render_messages(MODES["base"], conversation)
+
+
+def test_a_target_cites_the_passage_that_holds_the_answer() -> None:
+    assert render_target(EXAMPLE).content == "Yes, for 10 pounds."
+    assert render_target(EXAMPLE, [OTHER, GOLD]).content == "Yes, for 10 pounds. [2]"
+    assert render_target(EXAMPLE, [OTHER]).content == "I don't know."
+
+
+def test_markers_are_found_with_their_spans_and_stripped() -> None:
+    text = "Yes [2]. Ask inside [1][7], room [x]."
+    assert [(number, text[start:end]) for number, start, end in find_markers(text, 5)] == [(2, "[2]"), (1, "[1]")]
+    assert strip_markers("Yes [2]. Ask inside [1].") == "Yes. Ask inside."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("I don't know.", True), ("I don’t know", True), ("Sorry, I do not know that.", True), ("You know it.", False)],
+)
+def test_an_abstention_is_recognised(text: str, expected: bool) -> None:
+    assert is_abstention(text) is expected

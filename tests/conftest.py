@@ -1,0 +1,52 @@
+"""What tests share: a throw-away home, a small corpus, and the real embedder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from bakeoff.database import open_database
+from bakeoff.models import find_embedder, find_model
+from bakeoff.records import Document
+from bakeoff.settings import Settings
+from retrieval.embedder import SentenceTransformerEmbedder
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An empty database at the newest migration."""
+    engine = open_database(f"sqlite:///{tmp_path / 'bakeoff.db'}", tmp_path)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def embedder() -> SentenceTransformerEmbedder:
+    """The shipped embedder."""
+    settings = Settings()
+    return SentenceTransformerEmbedder(find_embedder(settings), settings.embedder)
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """The shipped base model."""
+    return find_model(Settings())
+
+
+@pytest.fixture
+def corpus() -> list[Document]:
+    """Six documents about six things."""
+    return [
+        Document("parking", "Parking", "Parking behind the hotel costs 10 pounds per night."),
+        Document("pets", "Pets", "Dogs and cats may stay in the garden rooms free of charge."),
+        Document("breakfast", "Breakfast", "Breakfast is served from 7:00 to 10:30 in the winter garden."),
+        Document("wifi", "Internet", "The wireless network is free and reaches every room."),
+        Document("pool", "Swimming pool", "The pool is closed from October to April."),
+        Document("taxi", "Taxi", "A taxi to the railway station takes ten minutes."),
+    ]
