@@ -130,7 +130,7 @@ class Answerer:
 
     def _find_lack(self, domain: Domain, mode: Mode) -> Lack | None:
         if mode.uses_adapter and domain.adapter is None:
-            return Lack(f"{domain.name} has no adapter yet", f"bakeoff train --domain {domain.name}")
+            return Lack(f"no adapter is trained for {domain.name} yet", f"bakeoff train --domain {domain.name}")
         if mode.uses_shots and not has_shots(self._engine, domain.name, self._embedder.name):
             return Lack(
                 f"{domain.name} has no training examples yet",

@@ -28,7 +28,6 @@ from bakeoff.settings import Settings
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.retriever import Retriever
 from service.answer import Answerer
-from service.embedded.generator import EmbeddedGenerator
 from service.failures import handle_exception
 from service.generator import Generator
 from service.library import DatabaseLibrary
@@ -116,6 +115,8 @@ def create_app(settings: Settings, *, generator: Generator | None = None, embedd
 
 
 def _embedded_generator(settings: Settings) -> Generator:
+    from service.embedded.generator import EmbeddedGenerator
+
     return EmbeddedGenerator(
         model_dir=find_model(settings),
         engine_dir=settings.models / "engines",

@@ -43,9 +43,8 @@ def describe(error: Exception) -> tuple[int, ErrorBody]:
         message = "; ".join(f"{detail.get('key', 'body')}: {detail.get('message')}" for detail in details)
         body = ErrorBody(ErrorDetail(message or error.detail, "invalid_request_error", param, None))
         return HTTP_400_BAD_REQUEST, body
-    if isinstance(error, HTTPException):
-        type_ = "invalid_request_error" if error.status_code < HTTP_500_INTERNAL_SERVER_ERROR else "server_error"
-        return error.status_code, ErrorBody(ErrorDetail(error.detail, type_, None, None))
+    if isinstance(error, HTTPException) and error.status_code < HTTP_500_INTERNAL_SERVER_ERROR:
+        return error.status_code, ErrorBody(ErrorDetail(error.detail, "invalid_request_error", None, None))
     logger.error("unexpected error", exc_info=error)
     body = ErrorBody(ErrorDetail("an unexpected error; the service's log has it", "server_error", None, None))
     return HTTP_500_INTERNAL_SERVER_ERROR, body

@@ -64,4 +64,4 @@ class DatabaseLibrary:
 def _mode_view(state: ModelState) -> ModeView:
     if state.lack is None:
         return ModeView(state.mode.name, ready=True)
-    return ModeView(state.mode.name, ready=False, reason=state.lack.reason, command=state.lack.command)
+    return ModeView(state.mode.name, ready=False, reason=f"{state.lack.reason}.", command=state.lack.command)

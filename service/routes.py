@@ -8,7 +8,7 @@ from litestar import Request, Response, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, SkipValidation
 from litestar.response import ServerSentEvent
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 
@@ -46,7 +46,7 @@ async def create_chat_completion(
     data: JSONBody[ChatRequest],
     request: Request[Any, Any, State],
     answerer: NamedDependency[Answerer],
-    generator: NamedDependency[Generator],
+    generator: NamedDependency[SkipValidation[Generator]],
     settings: NamedDependency[Settings],
 ) -> Response[ChatCompletion] | Response[None] | ServerSentEvent:
     """Answer a conversation in the mode that the model names, as OpenAI's chat completions do."""
@@ -68,14 +68,16 @@ async def create_chat_completion(
 
 
 @get("/v1/models", operation_id="ListModels", tags=["models"], sync_to_thread=True)
-def list_models(answerer: NamedDependency[Answerer], generator: NamedDependency[Generator]) -> ModelList:
+def list_models(
+    answerer: NamedDependency[Answerer], generator: NamedDependency[SkipValidation[Generator]]
+) -> ModelList:
     """List every mode of every domain; `bakeoff.ready` says whether it can answer now."""
     return ModelList([_model(state, answerer, generator) for state in answerer.list_models()])
 
 
 @get("/v1/models/{model:path}", operation_id="RetrieveModel", tags=["models"], sync_to_thread=True)
 def retrieve_model(
-    model: FromPath[str], answerer: NamedDependency[Answerer], generator: NamedDependency[Generator]
+    model: FromPath[str], answerer: NamedDependency[Answerer], generator: NamedDependency[SkipValidation[Generator]]
 ) -> Model:
     """Describe one model, pinned to an adapter or not."""
     name = parse_model_name(model.removeprefix("/"))

@@ -25,6 +25,7 @@ from litestar.response import Template
 from litestar.response.base import ASGIResponse
 from litestar.static_files import create_static_files_router
 from litestar.template.config import TemplateConfig
+from litestar.types import ASGIApp
 from msgspec import Struct
 
 from bakeoff.errors import BadInput, BakeoffError, EngineDown, NotFound, NotReady
@@ -253,8 +254,9 @@ def _status_code(error: Exception) -> int:
     return 500
 
 
-async def _secure_static_file(response: ASGIResponse) -> ASGIResponse:
+async def _secure_static_file(response: ASGIApp) -> ASGIApp:
     """Static files leave as finished responses, which `response_headers` does not reach."""
+    assert isinstance(response, ASGIResponse)
     for name, value in SECURITY_HEADERS.items():
         response.headers[name] = value
     return response

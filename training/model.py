@@ -1,0 +1,179 @@
+"""A folder with a base model -> that model with a fresh LoRA adapter, and the loss of a batch of rows.
+
+The base is frozen and in eval mode. Where this CPU multiplies bfloat16 faster than float32 and gets it right, the whole
+forward and backward run in bfloat16; the loop keeps the adapter's weights in float32 beside it. Logits are computed
+only where there is a label: with 49,152 words in the vocabulary they are otherwise the dearest layer of a small model.
+Rows are padded on the right, so causal attention never sees the padding and no mask is needed.
+"""
+
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from bakeoff.errors import BakeoffError, Mismatch
+from training.recipe import Recipe
+from training.rows import Row
+
+logger = logging.getLogger(__name__)
+PARITY_TOLERANCE = 0.05
+"""Relative difference to the model's own loss that rounding explains: bfloat16 has 8 significant bits."""
+
+
+def choose_dtype(hidden_size: int, intermediate_size: int, repeats: int = 5) -> torch.dtype:
+    """Choose bfloat16 if a probe finds it faster here than float32 and its results right, else float32.
+
+    Some CPUs emulate bfloat16 many times slower than they compute float32. The probe takes well under a second: a
+    layer of the model's own size on 256 tokens, forward and backward, the two types in turn, the best time of each.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(intermediate_size, hidden_size, generator=generator)
+    states = torch.randn(256, hidden_size, generator=generator)
+    seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    results: dict[torch.dtype, torch.Tensor] = {}
+    for _ in range(repeats):
+        for dtype in seconds:
+            layer, layer_input = weights.to(dtype), states.to(dtype).requires_grad_()
+            start = time.perf_counter()
+            output = functional.linear(layer_input, layer)
+            (gradient,) = torch.autograd.grad(output.sum(), layer_input)
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
+            results[dtype] = torch.cat([output.flatten(), gradient.flatten()]).float()
+    error = (results[torch.bfloat16] - results[torch.float32]).norm() / results[torch.float32].norm()
+    fits = bool(error < 0.02)
+    logger.info("bf16 probe: float32_s=%.4f bfloat16_s=%.4f error=%.4f", *seconds.values(), float(error))
+    return torch.bfloat16 if fits and seconds[torch.bfloat16] < seconds[torch.float32] else torch.float32
+
+
+def load_model(base_dir: Path, recipe: Recipe, seed: int, dtype: torch.dtype | None = None) -> Any:
+    """Load the base model and put a fresh adapter on it: A random by seed, B zero (LoRA, Hu et al. 2021, section 4.1).
+
+    Args:
+        base_dir: a Hugging Face model folder with safetensors.
+        dtype: None to let `choose_dtype` decide.
+
+    Returns:
+        The PEFT model; only the adapter's parameters want gradients.
+
+    Raises:
+        Mismatch: the model has no projection of the names in `lora_targets`.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if dtype is None:
+        config = AutoConfig.from_pretrained(base_dir, local_files_only=True)
+        dtype = choose_dtype(config.hidden_size, config.intermediate_size)
+    base: Any = AutoModelForCausalLM.from_pretrained(
+        base_dir,
+        dtype=dtype,
+        attn_implementation="eager",  # on CPUs 1.3 times faster, backward included, than SDPA's kernel for short rows
+        local_files_only=True,
+    )
+    targets = recipe.lora_targets if isinstance(recipe.lora_targets, str) else list(recipe.lora_targets)
+    lora = LoraConfig(
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type, unused-ignore]
+        lora_dropout=recipe.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute it renamed
+            model = get_peft_model(base, lora)
+    except ValueError as error:
+        raise Mismatch(f"lora_targets = {recipe.lora_targets!r} does not fit the base model: {error}") from error
+    model.eval()
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            module.train()
+    return model
+
+
+def label_loss(model: Any, rows: Sequence[Row]) -> tuple[torch.Tensor, int]:
+    """Cross-entropy of the rows' targets, with logits computed at label positions only.
+
+    Returns:
+        (sum over the labels, float32 scalar with a gradient; number of labels).
+    """
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    positions: list[int] = []
+    labels: list[int] = []
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        first = number * longest + row.num_prompt - 1  # the state before a label predicts it
+        positions.extend(range(first, first + len(row.ids) - row.num_prompt))
+        labels.extend(row.ids[row.num_prompt :])
+    base = model.get_base_model()
+    states = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    logits = base.get_output_embeddings()(states.flatten(0, 1)[positions])
+    return functional.cross_entropy(logits.float(), torch.tensor(labels), reduction="sum"), len(labels)
+
+
+def validation_loss(model: Any, rows: Sequence[Row], batches: Sequence[Sequence[int]]) -> float:
+    """Mean cross-entropy per label, without dropout; NaN when there is no row."""
+    if not rows:
+        return float("nan")
+    dropouts = [module for name, module in model.named_modules() if "lora_dropout" in name and module.training]
+    for module in dropouts:
+        module.eval()
+    total, num_labels = 0.0, 0
+    with torch.inference_mode():
+        for batch in batches:
+            loss, labels = label_loss(model, [rows[position] for position in batch])
+            total += float(loss)
+            num_labels += labels
+    for module in dropouts:
+        module.train()
+    return total / num_labels
+
+
+def check_parity(model: Any, row: Row) -> None:
+    """Make sure that `label_loss` is this model's loss: some architectures scale or cap their logits.
+
+    Raises:
+        Mismatch: it is not.
+    """
+    ids = torch.tensor([row.ids])
+    labels = ids.clone()
+    labels[:, : row.num_prompt] = -100
+    with torch.inference_mode():
+        own = float(model(input_ids=ids, labels=labels, use_cache=False).loss)
+        total, num_labels = label_loss(model, [row])
+    ours = float(total) / num_labels
+    if not abs(ours - own) <= PARITY_TOLERANCE * max(own, 1.0):
+        kind = model.get_base_model().config.model_type
+        raise Mismatch(f"models of type {kind!r} cannot be trained here: their own loss is {own:.4f}, ours {ours:.4f}")
+
+
+def save_adapter(model: Any, weights: dict[str, torch.Tensor], base_name: str, folder: Path) -> None:
+    """Write the adapter as PEFT does, so that `PeftModel.from_pretrained` reads the folder.
+
+    Args:
+        weights: float32, by parameter name.
+        base_name: stands in the config where PEFT would write a path of this machine.
+
+    Raises:
+        BakeoffError: a weight is not finite.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    broken = [name for name, weight in weights.items() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise BakeoffError(f"the adapter has weights that are not finite ({broken[0]}); lower learning_rate")
+    named = get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
+    save_file({name: weight.contiguous() for name, weight in named.items()}, folder / "adapter_model.safetensors")
+    config = copy.deepcopy(model.peft_config["default"])
+    config.base_model_name_or_path = base_name
+    config.inference_mode = True
+    config.save_pretrained(str(folder))

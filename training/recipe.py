@@ -1,0 +1,110 @@
+"""A TOML file -> a checked Recipe: every knob of a training, none with a hidden default.
+
+`recipes/default.toml` holds the defaults and says beside each knob what it trades. A team's own recipe names only what
+it changes and is laid over the default. An unknown key or a value out of range stops before anything is loaded.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bakeoff.errors import BadInput
+
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "default.toml"
+
+Count = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """Every knob of a training; `recipes/default.toml` says what each trades."""
+
+    token_budget: Count
+    """Tokens of all training rows together, prompts included."""
+    max_epochs: Annotated[int, Meta(ge=1, le=100)]
+    """Rows of one kind that one example may become, so that a small domain is not learned by heart."""
+    passages_share: Share
+    """Part of `token_budget` for rows with passages."""
+    passages_per_row: Annotated[int, Meta(ge=1, le=20)]
+    no_gold_share: Annotated[float, Meta(ge=0, le=0.5)]
+    """Part of the rows with passages that hold no document of the example and teach the abstention."""
+    max_row_tokens: Annotated[int, Meta(ge=16)]
+    """A longer row is left out."""
+    lora_r: Annotated[int, Meta(ge=1, le=512)]
+    lora_alpha: Annotated[float, Meta(gt=0)]
+    lora_dropout: Annotated[float, Meta(ge=0, lt=1)]
+    lora_targets: str | tuple[str, ...]
+    """`all-linear`, or the names of the projections that get an adapter."""
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)]
+    """The highest, reached after the warm-up."""
+    warmup_share: Share
+    """Part of the steps in which the learning rate rises from 0."""
+    schedule: Literal["cosine", "linear", "constant"]
+    """How the learning rate falls to 0 after the warm-up, if it does."""
+    weight_decay: Annotated[float, Meta(ge=0, lt=1)]
+    max_grad_norm: Annotated[float, Meta(gt=0)]
+    batch_tokens: Annotated[int, Meta(ge=16)]
+    """Tokens of one batch, padding included; one optimiser step is one batch."""
+    validation_tokens: Annotated[int, Meta(ge=0)]
+    """Tokens of the validation rows together."""
+    validations: Count
+    """Times that the validation loss is taken, the last one after the last step."""
+
+
+def load_recipe(path: Path | None = None, overrides: Mapping[str, object] | None = None) -> Recipe:
+    """Read a recipe: the default, with the file's keys laid over it, and then the caller's.
+
+    Args:
+        path: a TOML file that names any of the keys; None for the default recipe.
+        overrides: values that flags of the command line set.
+
+    Raises:
+        BadInput: the file is missing or is not TOML, or a key or a value cannot be used; names key and value.
+    """
+    knobs = _read_toml(DEFAULT_RECIPE)
+    if path is not None:
+        knobs |= _read_toml(path)
+    return parse_recipe({**knobs, **(overrides or {})}, str(path or "recipe"))
+
+
+def parse_recipe(knobs: Mapping[str, object], where: str = "recipe") -> Recipe:
+    """Check a whole set of knobs.
+
+    Args:
+        where: what the error message calls the origin.
+
+    Raises:
+        BadInput: names the key and its value, or the keys there are.
+    """
+    unknown = sorted(knobs.keys() - set(Recipe.__struct_fields__))
+    if unknown:
+        raise BadInput(f"{where}: there is no knob {unknown[0]!r}. Knobs: {', '.join(Recipe.__struct_fields__)}")
+    try:
+        recipe = msgspec.convert(dict(knobs), Recipe)
+    except msgspec.ValidationError as error:
+        match = re.search(r"`\$\.(\w+)", str(error))
+        if match is None:
+            raise BadInput(f"{where}: {error}") from error
+        reason = str(error).split(" - at ")[0]
+        raise BadInput(f"{where}: {match[1]} = {knobs[match[1]]!r} cannot be used: {reason}", match[1]) from error
+    if recipe.max_row_tokens > recipe.batch_tokens:
+        raise BadInput(
+            f"{where}: max_row_tokens = {recipe.max_row_tokens} does not fit a batch of batch_tokens = "
+            f"{recipe.batch_tokens}; raise batch_tokens or lower max_row_tokens",
+            "max_row_tokens",
+        )
+    return recipe
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"recipe {path} does not exist") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"recipe {path} is not TOML: {error}") from error

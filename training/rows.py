@@ -1,0 +1,178 @@
+"""Examples -> training rows, through the renderer and the chat template that serving uses, and nothing else.
+
+A closed-book row is the prompt of mode `fine-tuned` plus the target; a row with passages is the prompt of mode `hybrid`
+plus a target that cites its passage. The passages are what the retriever really returns for the question: the passage
+of a document of the example among distractors (RAFT, Zhang et al. 2024, section 3). One mixture of both kinds teaches
+one adapter both modes. Labels stand on the target and its end token alone. The same seed gives the same rows.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from bakeoff.chat_template import row_ids
+from bakeoff.errors import BadInput
+from bakeoff.modes import MODES
+from bakeoff.prompts import render_messages, render_target
+from bakeoff.records import Example, Message, Passage
+from training.recipe import Recipe
+
+FindPassages = Callable[[list[str]], Sequence[Sequence[Passage]]]
+"""Questions -> for each the passages that serving would put into its prompt, best first."""
+Kind = Literal["closed-book", "passages", "no-gold"]
+_SEARCH_BLOCK = 32
+"""Questions searched at a time, so that a small budget does not embed every question of a large domain."""
+
+
+class Row(Struct, frozen=True):
+    """What one step of training sees of one example."""
+
+    example_id: str
+    kind: Kind
+    ids: tuple[int, ...]
+    """Token ids: the prompt as served, then the target and its end token."""
+    num_prompt: int
+    """How many of `ids` are the prompt; the labels are the others."""
+    document_ids: tuple[str, ...]
+    """Documents that the row learns from: those of the example and those of its passages."""
+
+
+class RowSet(Struct, frozen=True):
+    """The rows of a training, and what was left out of them."""
+
+    rows: tuple[Row, ...]
+    num_too_long: int
+    """Rows left out because they are longer than `max_row_tokens`."""
+    num_without_gold: int
+    """Examples for which no passage of one of their documents was found, and which became no row with passages."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all rows."""
+        return sum(len(row.ids) for row in self.rows)
+
+
+def make_rows(
+    examples: Sequence[Example],
+    tokenizer: Any,
+    find_passages: FindPassages,
+    recipe: Recipe,
+    *,
+    budget: int,
+    epochs: int,
+    seed: int,
+) -> RowSet:
+    """Make rows of both kinds until the budget is spent.
+
+    The rows with passages are made first, from one end of a seeded order, and the closed-book rows from the other, so
+    that the two kinds share examples only when there are few. What the rows with passages leave of their share (no
+    document known, none found) goes to closed-book rows.
+
+    Args:
+        examples: of one split.
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        budget: tokens of all rows together; the row that passes it is the last of its kind.
+        epochs: rows of one kind that an example may become.
+
+    Raises:
+        BadInput: there is no example, or no row is short enough.
+    """
+    if not examples:
+        raise BadInput(
+            "there is no training example; import some: bakeoff examples import FILE --domain D --split train"
+        )
+    order = sorted(examples, key=lambda example: example.id)
+    random.Random(f"{seed}:order").shuffle(order)  # noqa: S311
+    builder = _RowBuilder(tokenizer, recipe, seed)
+    with_passages: list[Row] = []
+    if recipe.passages_share > 0:
+        found = _find_in_blocks([example for example in order[::-1] if example.document_ids] * epochs, find_passages)
+        rows = (builder.with_passages(example, passages) for example, passages in found)
+        with_passages = _take(rows, budget * recipe.passages_share)
+    left = budget - sum(len(row.ids) for row in with_passages)
+    closed_book = _take((builder.closed_book(example) for example in order * epochs), left)
+    if not closed_book and not with_passages and budget > 0:
+        raise BadInput(f"no example makes a row of at most max_row_tokens = {recipe.max_row_tokens}", "max_row_tokens")
+    return RowSet((*closed_book, *with_passages), builder.num_too_long, len(builder.without_gold))
+
+
+def choose_passages(
+    found: Sequence[Passage], example: Example, num_passages: int, with_gold: bool, rng: random.Random
+) -> tuple[Passage, ...]:
+    """Choose a row's passages from those found for its question.
+
+    Args:
+        found: best first.
+        with_gold: whether the best passage of the example's documents is among them, at a place drawn by `rng`; the
+            distractors are the best of the others, in the order of their rank.
+
+    Returns:
+        At most `num_passages`; empty when the passages wanted were not found.
+    """
+    gold = [passage for passage in found if passage.document_id in example.document_ids]
+    others = [passage for passage in found if passage.document_id not in example.document_ids]
+    if not with_gold:
+        return tuple(others[:num_passages])
+    if not gold:
+        return ()
+    chosen = others[: num_passages - 1]
+    chosen.insert(rng.randrange(len(chosen) + 1), gold[0])
+    return tuple(chosen)
+
+
+class _RowBuilder:
+    """Renders rows and counts what it leaves out."""
+
+    def __init__(self, tokenizer: Any, recipe: Recipe, seed: int) -> None:
+        self._tokenizer = tokenizer
+        self._recipe = recipe
+        self._rng = random.Random(f"{seed}:passages")  # noqa: S311
+        self.num_too_long = 0
+        self.without_gold: set[str] = set()
+
+    def closed_book(self, example: Example) -> Row | None:
+        return self._build(example, (), "closed-book")
+
+    def with_passages(self, example: Example, found: Sequence[Passage]) -> Row | None:
+        with_gold = self._rng.random() >= self._recipe.no_gold_share
+        passages = choose_passages(found, example, self._recipe.passages_per_row, with_gold, self._rng)
+        if not passages:
+            self.without_gold.add(example.id)
+            return None
+        return self._build(example, passages, "passages" if with_gold else "no-gold")
+
+    def _build(self, example: Example, passages: Sequence[Passage], kind: Kind) -> Row | None:
+        mode = MODES["hybrid" if passages else "fine-tuned"]
+        prompt = render_messages(mode, [Message("user", example.question)], passages)
+        ids, num_prompt = row_ids(self._tokenizer, prompt, render_target(example, passages))
+        if len(ids) > self._recipe.max_row_tokens:
+            self.num_too_long += 1
+            return None
+        documents = dict.fromkeys((*example.document_ids, *(passage.document_id for passage in passages)))
+        return Row(example.id, kind, tuple(ids), num_prompt, tuple(documents))
+
+
+def _find_in_blocks(
+    examples: Sequence[Example], find_passages: FindPassages
+) -> Iterator[tuple[Example, Sequence[Passage]]]:
+    for start in range(0, len(examples), _SEARCH_BLOCK):
+        block = examples[start : start + _SEARCH_BLOCK]
+        yield from zip(block, find_passages([example.question for example in block]), strict=True)
+
+
+def _take(rows: Iterator[Row | None], budget: float) -> list[Row]:
+    taken: list[Row] = []
+    spent = 0
+    while spent < budget:
+        row = next(rows, _END)
+        if isinstance(row, Row):
+            taken.append(row)
+            spent += len(row.ids)
+        elif row is _END:
+            break
+    return taken
+
+
+_END = object()

@@ -1,0 +1,217 @@
+"""Examples -> adapter: rows, loop, and an artefact folder whose manifest says what was learned from what.
+
+A training is named by a hash of all that decides it: rows, recipe, seed, base model. Under that name lies its
+checkpoint while it runs, and afterwards the digest of the adapter it made, so that the same call returns the finished
+adapter and an interrupted one goes on. The database is left alone: whoever calls registers the adapter.
+"""
+
+import hashlib
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bakeoff.artefacts import digest_of, read_manifest, write_artefact, write_json
+from bakeoff.chat_template import load_tokenizer
+from bakeoff.errors import BadInput, NotFound
+from bakeoff.prompts import PROMPTS_VERSION
+from bakeoff.records import Example
+from training.batches import fill_of, make_batches
+from training.loop import CHECKPOINT_EVERY_S, Learned, Progress, learn
+from training.recipe import Recipe
+from training.rows import FindPassages, Row, RowSet, make_rows
+
+KIND = "adapter"
+CHAT_TEMPLATE = "chat_template.jinja"
+_PACKAGES = ("torch", "transformers", "peft", "bakeoff")
+
+
+class TrainResult(Struct, frozen=True):
+    """A finished training."""
+
+    adapter: str
+    """Digest of the artefact."""
+    path: Path
+    train_loss: float
+    """Mean over the last part of the curve, nats per label token."""
+    validation_loss: float
+    """After the last step; NaN without validation examples."""
+    tokens: int
+    seconds: float
+    resumed: bool = False
+    """Whether the adapter was there already and nothing was trained."""
+
+
+def train(
+    *,
+    base_dir: Path,
+    base_digest: str,
+    domain: str,
+    train_examples: Sequence[Example],
+    validation_examples: Sequence[Example],
+    find_passages: FindPassages,
+    recipe: Recipe,
+    seed: int,
+    adapters_dir: Path,
+    work_dir: Path,
+    progress: Progress,
+    fresh: bool = False,
+    base_name: str | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+) -> TrainResult:
+    """Train an adapter, or return the one that the same call made before.
+
+    Args:
+        base_dir: a Hugging Face model folder with a chat template.
+        base_digest: hash of the base model's weights; the service refuses the adapter on any other.
+        train_examples: the only ones that become rows to learn from.
+        find_passages: questions -> what serving would retrieve for them.
+        adapters_dir: receives the artefact folder.
+        work_dir: holds checkpoints and the notes of finished trainings.
+        progress: called after every step.
+        fresh: train anew even if the same training is finished or under way.
+        base_name: what manifest and config call the base model; the folder's name by default.
+
+    Raises:
+        BakeoffError: examples, recipe, base model or disk cannot be used; or the loss is not a number.
+    """
+    leaked = {example.id for example in train_examples} & {example.id for example in validation_examples}
+    if leaked:
+        raise BadInput(f"example {min(leaked)!r} stands in the train and in the validation split")
+    tokenizer = load_tokenizer(base_dir)
+    rows = make_rows(
+        train_examples,
+        tokenizer,
+        find_passages,
+        recipe,
+        budget=recipe.token_budget,
+        epochs=recipe.max_epochs,
+        seed=seed,
+    )
+    held_out = _validation_rows(validation_examples, tokenizer, find_passages, recipe, seed)
+    data = {
+        "train_examples": _hash_of(train_examples),
+        "validation_examples": _hash_of(validation_examples),
+        "rows": _hash_of(rows.rows),
+        "validation_rows": _hash_of(held_out),
+    }
+    inputs = {"domain": domain, "base": base_digest, "recipe": recipe, "seed": seed, "data": data}
+    folder = work_dir / digest_of(inputs)
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    finished = _find_finished(folder, adapters_dir)
+    if finished is not None:
+        return finished
+
+    from training.checkpoint import raise_if_full
+    from training.model import load_model, save_adapter
+
+    model = load_model(base_dir, recipe, seed)
+    learned = learn(
+        model,
+        rows.rows,
+        held_out,
+        recipe,
+        seed=seed,
+        checkpoint_path=folder / "checkpoint.pt",
+        progress=progress,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+    base_name = base_name or base_dir.name
+
+    def fill(artefact: Path) -> None:
+        save_adapter(model, learned.weights, base_name, artefact)
+        (artefact / CHAT_TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
+
+    facts = {
+        "domain": domain,
+        "base_model": base_name,
+        "base_sha256": base_digest,
+        "prompts_version": PROMPTS_VERSION,
+        "recipe": recipe,
+        "seed": seed,
+        "data": data,
+        **_describe_rows(rows, recipe, seed),
+        **_describe_learning(learned, model),
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        adapter, _ = write_artefact(adapters_dir, KIND, msgspec.to_builtins(facts), fill)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "finished.json", {"adapter": adapter})
+    except OSError as error:
+        raise_if_full(error, adapters_dir)
+        raise
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return _result_of(adapter, adapters_dir, resumed=False)
+
+
+def _validation_rows(
+    examples: Sequence[Example], tokenizer: Any, find_passages: FindPassages, recipe: Recipe, seed: int
+) -> tuple[Row, ...]:
+    if not examples or not recipe.validation_tokens:
+        return ()
+    return make_rows(
+        examples, tokenizer, find_passages, recipe, budget=recipe.validation_tokens, epochs=1, seed=seed
+    ).rows
+
+
+def _describe_rows(rows: RowSet, recipe: Recipe, seed: int) -> dict[str, Any]:
+    lengths = [len(row.ids) for row in rows.rows]
+    kinds = [row.kind for row in rows.rows]
+    return {
+        "rows": {
+            **{kind: kinds.count(kind) for kind in sorted(set(kinds))},
+            "left_out_too_long": rows.num_too_long,
+            "examples_without_gold_passage": rows.num_without_gold,
+            "fill": round(fill_of(make_batches(lengths, recipe.batch_tokens, seed), lengths), 4),
+        },
+        "lineage": {
+            "documents": sorted({document for row in rows.rows for document in row.document_ids}),
+            "examples": sorted({row.example_id for row in rows.rows}),
+        },
+    }
+
+
+def _describe_learning(learned: Learned, model: Any) -> dict[str, Any]:
+    return {
+        "dtype": str(model.get_base_model().dtype).removeprefix("torch."),
+        "curve": [(point.step, point.train_loss, point.validation_loss) for point in learned.curve],
+        "tokens": learned.tokens,
+        "seconds": round(learned.seconds, 3),
+    }
+
+
+def _find_finished(folder: Path, adapters_dir: Path) -> TrainResult | None:
+    """The adapter that this training made, if it is still there."""
+    try:
+        adapter = msgspec.json.decode((folder / "finished.json").read_bytes(), type=dict[str, str])["adapter"]
+        return _result_of(adapter, adapters_dir, resumed=True)
+    except (FileNotFoundError, NotFound):
+        return None
+
+
+def _result_of(adapter: str, adapters_dir: Path, *, resumed: bool) -> TrainResult:
+    manifest = read_manifest(adapters_dir / adapter, KIND)
+    _, train_loss, validation_loss = manifest["curve"][-1]
+    return TrainResult(
+        adapter,
+        adapters_dir / adapter,
+        train_loss,
+        float("nan") if validation_loss is None else validation_loss,
+        manifest["tokens"],
+        manifest["seconds"],
+        resumed,
+    )
+
+
+def _hash_of(values: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(values, order="deterministic")).hexdigest()
