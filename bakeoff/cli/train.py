@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from bakeoff.artefacts import adapters_dir, register_adapter
 from bakeoff.cli.output import domain_option, json_option, print_json, progress_of, say
@@ -60,9 +59,7 @@ def train_adapter(
     from training.recipe import load_recipe
     from training.train import train
 
-    loaded = load_recipe(recipe)
-    if tokens is not None:
-        loaded = msgspec.structs.replace(loaded, token_budget=tokens)
+    overrides = {} if tokens is None else {"token_budget": tokens}
     train_examples, validation_examples = _load_splits(workspace, domain, seed)
     base_dir = find_model(workspace.settings)
     home = workspace.settings.home
@@ -79,7 +76,7 @@ def train_adapter(
             train_examples=train_examples,
             validation_examples=validation_examples,
             find_passages=find_passages,
-            recipe=loaded,
+            recipe=load_recipe(recipe, overrides),
             seed=seed,
             adapters_dir=adapters_dir(home),
             work_dir=home / "training",

@@ -88,6 +88,7 @@ def written_at_once(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    folder.chmod(0o755)
     try:
         yield folder
         old = folder.with_name(folder.name + "-old")
