@@ -16,20 +16,17 @@ _CURRENCIES = {
     "€": "EUR", "eur": "EUR", "euro": "EUR", "euros": "EUR",
     "¥": "JPY", "jpy": "JPY", "yen": "JPY", "chf": "CHF", "cad": "CAD", "aud": "AUD", "inr": "INR", "₹": "INR",
 }  # fmt: skip
-_UNITS = {
-    word: number
-    for number, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen".split(),
-        start=1,
-    )
-}
-_TENS = {
-    word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
+_UNIT_WORDS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_UNITS = {word: number for number, word in enumerate(_UNIT_WORDS.split(), start=1)}
+_TENS = {word: 10 * number for number, word in enumerate(_TEN_WORDS.split(), start=2)}
 _HALF_DAY = 12 * 60
-_NUMBER_WORDS = re.compile(rf"\b(?:(?:({'|'.join(_TENS)})(?:[ -]({'|'.join(list(_UNITS)[:9])}))?)|({'|'.join(_UNITS)}))\b")
+_NUMBER_WORDS = re.compile(
+    rf"\b(?:(?:({'|'.join(_TENS)})(?:[ -]({'|'.join(list(_UNITS)[:9])}))?)|({'|'.join(_UNITS)}))\b"
+)
 _MERIDIEM = r"(?P<meridiem>[ap])(?:\.[ ]?m\b\.?|m\b)"
 _TIME = re.compile(
     rf"(?<![\w.:])(?P<hour>[01]?\d|2[0-4])(?:[:.](?P<minute>[0-5]\d))?\s*(?:{_MERIDIEM}|(?P<clock>o'?clock\b))"

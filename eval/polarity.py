@@ -22,7 +22,8 @@ _UNSURE = re.compile(
     r"\bi(?:'m| am) (?:not (?:sure|certain)|unsure|uncertain)\b|\bit(?:'s| is) (?:unclear|unknown|not clear)\b"
     r"|\b(?:can't|cannot|can not|couldn't|could not|unable to) (?:say|tell|confirm|answer|find|verify|determine)\b"
     r"|\b(?:do not|don't|does not|doesn't) (?:have|contain|provide|include) (?:\w+ ){0,2}(?:information|details)\b"
-    r"|\bno (?:\w+ )?information\b|\b(?:do not|don't|not) know\b|\bnot (?:specified|stated)\b|\bdoes(?: not|n't) specify\b"
+    r"|\bno (?:\w+ )?information\b|\b(?:do not|don't|not) know\b|\bnot (?:specified|stated)\b"
+    r"|\bdoes(?: not|n't) specify\b"
     r"|\b(?:please|should|recommend\w*|best to) (?:contact|call|check with|ask)\b"
 )
 _SENTENCE = re.compile(r"(?:[^.!?;\n]|\.(?=\w))+[.!?;\n]*")
@@ -33,14 +34,15 @@ _CLAUSE_BORDER = re.compile(
 )
 _CONDITION = re.compile(r"\b(?:if|unless|when|whenever|whether)\b[^,]*,?")
 _FILLER = r"(?:(?:well|oh|ok|okay|hi|hello|sorry|i'm sorry|unfortunately)[,:!]?\s+)*"
-_YES = re.compile(
-    rf"^{_FILLER}(?:yes|yep|yup)\b[,:!]?\s*|\byes,? (?=(?:it|they|there|we|you|this|the)\b)|,?\s*\byes$"
+_YES = re.compile(rf"^{_FILLER}(?:yes|yep|yup)\b[,:!]?\s*|\byes,? (?=(?:it|they|there|we|you|this|the)\b)|,?\s*\byes$")
+_NO = re.compile(rf"^{_FILLER}(?:no|nope|nah)(?:[,:!]\s*|$|\s+(?=(?:it|they|there|this|that|we|you|the)\b))|[,:]\s*no$")
+_AGREEMENT = re.compile(
+    rf"^{_FILLER}(?:yeah|sure|certainly|definitely|absolutely|of course|indeed|correct)\b(?!,? not)"
 )
-_NO = re.compile(rf"^{_FILLER}(?:no|nope|nah)(?:[,:!]\s*|$|\s+(?=(?:it|they|there|this|that|we|you|the)\b))")
-_AGREEMENT = re.compile(rf"^{_FILLER}(?:yeah|sure|certainly|definitely|absolutely|of course|indeed|correct)\b(?!,? not)")
 _ELLIPSIS = re.compile(
     r"^(?:\w+ )?(?:it|they|we|that|this|you|there|these|those)\s*(?:is|are|do|does|can|has|have|will|would|'s|'re)"
-    r"(?: (?:indeed|certainly|definitely|also|available|possible|allowed|permitted|offered|provided|accepted|included))*$"
+    r"(?: (?:indeed|certainly|definitely|also"
+    r"|available|possible|allowed|permitted|offered|provided|accepted|included))*$"
 )
 _ONLY_OTHER = re.compile(r"\bonly (?:accept|take)s?\b|\b(?:accept|take)s? (?:\w+ )?only\b|\bcash[ -]only\b")
 _ASKS_PAYMENT = re.compile(r"\b(?:accept|take|pay|cards?|cash)\b")
@@ -60,7 +62,8 @@ _FREE_WORD = (
     r"(?<!feel )(?<!smoke )(?<!gluten )(?<!soy )(?<!dairy )(?<!nut )(?<!sugar )(?<!pet )(?<![-\w])free\b(?!-)(?! to\b)"
 )
 _FREE = re.compile(
-    rf"(?P<word>{_FREE_WORD}(?: of (?:any )?(?:extra |additional )?(?:charge|cost)s?)?|\bcomplimentary\b|\bon the house\b)"
+    rf"(?P<word>{_FREE_WORD}(?: of (?:any )?(?:extra |additional )?(?:charge|cost)s?)?|\bcomplimentary\b"
+    r"|\bon the house\b)"
     r"|(?:\b(?:no|without|zero|not)|n't)(?: (?:any|an|a|extra|additional|added|further))*"
     r" (?:charges?|costs?|fees?|surcharges?|payments?|expense)\b"
     r"|(?:\bnot|n't|\bnever)(?: (?:be|have to|need to|required to|going to))* (?:charged?|pay|cost)\b"
@@ -76,7 +79,9 @@ _ASKS_CHARGE = re.compile(
     r"\b(?:(?:have|need|required) to pay|charge[sd]?(?! (?:my|your|an?|the) )|fees?|costs?(?! of)|surcharge)\b"
 )
 _ASKS_NEED = re.compile(r"\b(?:need|needed|require[ds]?|necessary|have to|must)\b")
-_CANCELLED = re.compile(rf"(?:\b(?:not|never)|n't)(?: (?:at all|completely|currently|strictly|be))? (?:{_NEGATIVE_WORD})\b")
+_CANCELLED = re.compile(
+    rf"(?:\b(?:not|never)|n't)(?: (?:at all|completely|currently|strictly|be))? (?:{_NEGATIVE_WORD})\b"
+)
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|nobody|nothing|neither|nor|cannot|cant|dont|doesnt|isnt|arent|wont|nowhere)\b|n't\b"
     rf"|\b(?:{_NEGATIVE_WORD})\b"
@@ -126,20 +131,31 @@ def detect_polarity(completion: str, question: str) -> Polarity | None:
 
 
 def _find_assertions(text: str, topic: Topic) -> Iterator[Assertion]:
+    is_first = True
     for match in _SENTENCE.finditer(text):
         sentence = match[0].strip()
         if sentence.endswith("?") or _UNSURE.search(sentence):
             continue
-        sentence = sentence.rstrip(" .!;")
-        for pattern, said in ((_NO, "no"), (_YES, "yes")):
-            if found := pattern.search(sentence):
-                yield Assertion("yes" if said == "yes" else "no", frozenset())
-                sentence = f"{sentence[: found.start()]} {sentence[found.end() :]}".strip()
-                break
-        for clause in _CLAUSE_BORDER.split(_CONDITION.sub(" ", sentence)):
-            assertion = _read_clause(" ".join(clause.split()), topic)
-            if assertion is not None:
-                yield assertion
+        rest, spoken = _take_interjection(sentence.rstrip(" .!;"))
+        clauses = (" ".join(clause.split()) for clause in _CLAUSE_BORDER.split(_CONDITION.sub(" ", rest)))
+        found = [assertion for clause in clauses if (assertion := _read_clause(clause, topic)) is not None]
+        if spoken is not None and (is_first or found or not content_stems(rest) - topic.names):
+            yield Assertion(spoken, frozenset())
+        yield from found
+        is_first = False
+
+
+def _take_interjection(sentence: str) -> tuple[str, Polarity | None]:
+    """Part a sentence from the "yes" or "no" in it that stands by itself.
+
+    Past the first sentence it counts only where the sentence is about the question: models quote passages that say yes
+    to something else.
+    """
+    said: tuple[tuple[re.Pattern[str], Polarity], ...] = ((_NO, "no"), (_YES, "yes"))
+    for pattern, spoken in said:
+        if found := pattern.search(sentence):
+            return f"{sentence[: found.start()]} {sentence[found.end() :]}".strip(), spoken
+    return sentence, None
 
 
 def _read_clause(clause: str, topic: Topic) -> Assertion | None:

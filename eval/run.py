@@ -17,17 +17,18 @@ import msgspec
 
 from bakeoff.artefacts import FORMAT, MANIFEST, digest_of, hash_file, write_json
 from bakeoff.errors import BadInput, Mismatch, NotReady
-from bakeoff.modes import check_domain_name, find_mode
+from bakeoff.modes import Mode, check_domain_name
+from bakeoff.progress import Progress
 from bakeoff.records import Example
 from eval.answers import write_answers, write_atomically
 from eval.client import describe_model, open_client
 from eval.dataset import sample_examples
 from eval.report import format_report
-from eval.runner import Plan, Progress, run_plan, uses_adapter, uses_retrieval
+from eval.runner import Plan, run_plan, uses_adapter, uses_retrieval
 from eval.summary import Summary, rescore_answers, summarise_answers
 
 DEFAULT_MAX_TOKENS = 64
-"""Targets of the sample domain have 8 words in the median and 30 at most; a completion past 64 tokens rambles."""
+"""Targets of the sample domain have 8 words in the median and 34 at most; a completion past 64 tokens rambles."""
 
 ANSWERS, SUMMARY, REPORT = "answers.jsonl", "summary.json", "report.html"
 _LIBRARIES = ("bakeoff", "httpx", "jinja2", "msgspec", "numpy")
@@ -37,7 +38,7 @@ def evaluate(
     *,
     url: str,
     domain: str,
-    modes: Sequence[str],
+    modes: Sequence[Mode],
     examples: Sequence[Example],
     limit: int | None,
     seed: int,
@@ -54,7 +55,7 @@ def evaluate(
     Args:
         url: base address of the service.
         domain: whose modes are asked.
-        modes: names, in the order in which they are shown.
+        modes: in the order in which they are shown.
         examples: of one split, any order.
         limit: size of the sample; None takes all.
         seed: of the sample, of the requests and of the resampling.
@@ -65,27 +66,26 @@ def evaluate(
 
     Raises:
         BadInput: no mode, or one named twice; no example.
-        NotFound: a mode, domain or model that does not exist.
+        NotFound: the service has no such domain or model.
         NotReady: a mode that cannot answer yet, with the command that makes it ready.
         EngineDown: the service is gone; the answers so far are kept.
         Mismatch: adapter or index changed on the way, or the folder is damaged or of another format.
     """
     check_domain_name(domain)
-    if not modes or len(set(modes)) != len(modes):
-        raise BadInput(f"modes {', '.join(modes)!r}: name at least one, each once", param="modes")
-    for mode in modes:
-        find_mode(mode)
+    names = [mode.name for mode in modes]
+    if not names or len(set(names)) != len(names):
+        raise BadInput(f"modes {', '.join(names)!r}: name at least one, each once", param="modes")
     sample = sample_examples(examples, limit, seed)
     with open_client(url) as client:
-        models = {mode: describe_model(client, f"{domain}/{mode}") for mode in modes}
+        models = {name: describe_model(client, f"{domain}/{name}") for name in names}
         _check_ready(domain, models)
         plan = Plan(domain, models, sample, seed, max_tokens)
-        config = {"domain": domain, "modes": list(modes), "limit": limit, "seed": seed, "max_tokens": max_tokens}
+        config = {"domain": domain, "modes": names, "limit": limit, "seed": seed, "max_tokens": max_tokens}
         folder = _find_folder(runs_dir, _run_id(plan, config), fresh)
         manifest = _open_manifest(folder, plan, config, url)
         answers = run_plan(client, plan, folder / ANSWERS, progress)
-    scored = rescore_answers(answers, modes, sample)
-    summary = summarise_answers(folder.name, scored, modes, seed)
+    scored = rescore_answers(answers, names, sample)
+    summary = summarise_answers(folder.name, scored, names, seed)
     write_answers(folder / ANSWERS, scored.values())
     write_json(folder / SUMMARY, summary)
     write_atomically(folder / REPORT, format_report(summary, scored, sample, manifest).encode())

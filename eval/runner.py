@@ -7,15 +7,16 @@ service itself is gone, the run stops and keeps what it has.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 from msgspec import Struct
 
 from bakeoff.errors import EngineDown, Mismatch
 from bakeoff.modes import MODES
+from bakeoff.progress import Progress
 from bakeoff.records import Example
 from eval.answers import Answer, Key, append_answer, read_answers
 from eval.client import Failure, Reply, ask_model
@@ -27,13 +28,6 @@ MAX_OUTAGES = 5
 """Failures in a row, across modes, that look like the service's fault before the run gives up."""
 WARM_UP_QUESTION = "Are you ready?"
 WARM_UP_TOKENS = 4
-
-
-class Progress(Protocol):
-    """Told after each answer."""
-
-    def __call__(self, done: int, total: int, note: str) -> None:
-        """Show that `done` of `total` answers are there; the note says which came last."""
 
 
 class Plan(Struct, frozen=True):

@@ -180,7 +180,7 @@ def _count_missing(differences: NDArray[np.float64], margin: float) -> int:
 
 def _round_up(number: float) -> int:
     """Two significant figures are all that an estimate from a sample variance is worth."""
-    step = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    step = int(10 ** max(0, math.floor(math.log10(number)) - 1))
     return math.ceil(number / step) * step
 
 
@@ -207,10 +207,8 @@ def _say(
         return f"Winner: {first} beats {second} by {evidence}."
     if verdict == "tie":
         return f"Tie: {first} and {second} differ by {evidence}, within the margin of {margin:g}."
-    return (
-        f"Not enough data: {first} leads {second} by {evidence}; about {more} more questions with this score "
-        "would decide it."
-    )
+    lead = f"{first} leads {second} by" if difference > 0 else f"{first} and {second} are level:"
+    return f"Not enough data: {lead} {evidence}; about {more} more questions with this score would decide it."
 
 
 METRIC_NAMES = {

@@ -73,7 +73,9 @@ def _rescore(answer: Answer, example: Example) -> Answer:
 
 def _aggregate(answers: Sequence[Answer], name: str, seed: int) -> Metric:
     statistic: Statistic = "median" if name == "latency_ms" else "mean"
-    return summarise_scores([value for answer in answers if (value := _value(answer, name)) is not None], statistic, seed)
+    return summarise_scores(
+        [value for answer in answers if (value := _value(answer, name)) is not None], statistic, seed
+    )
 
 
 def _value(answer: Answer, name: str) -> float | None:

@@ -9,25 +9,23 @@ import re
 
 from msgspec import Struct
 
-_STOCK = frozenset(
-    """
-    a about accept acceptable access actually add afraid all allow also always am an and any anyone anything anywhere
-    apologize apologise appear apply are area around as ask at available availability away be been being both bring
-    business but by call can certain certainly check choice choose come company could current currently customer
-    definitely did do does doing done during each either else ensure establishment even ever every everyone facility
-    feature find for from get give go good great guest guy had has have having he hello help her here hey hi
-    his hotel how i if in include indeed is it its itself just kind know large let like list listed location look
-    make many may maybe me mean mention might moment more most much must my need new nice obtain of off offer offered
-    office on one onsite only onto open opt option or order other our out own particular patron people per permit
-    permitted person place please policy possible possibility premise present presently property provide public really
-    regard require restaurant right s sad sadly say see seem serve service several shall she should site so some
-    something sorry sort specific spot state still store such support sure take tell thank thanks that the their them
-    then there these they thing this those time to today too type under unfortunate unfortunately until up us use
-    usual usually venue very via visit visitor want was we welcome well were what when where which who will wish with
-    within wonder work would yes yet you your yourself able ve re ll d m t don doesn isn aren won can't not no never
-    nor none neither without cannot n't nope ok okay moreover addition additionally however information knowledge
-    """.split()
-)
+_STOCK_WORDS = """
+a about accept acceptable access actually add afraid all allow also always am an and any anyone anything anywhere
+apologize apologise appear apply are area around as ask at available availability away be been being both bring
+business but by call can certain certainly check choice choose come company could current currently customer
+definitely did do does doing done during each either else ensure establishment even ever every everyone facility
+feature find for from get give go good great guest guy had has have having he hello help her here hey hi
+his hotel how i if in include indeed is it its itself just kind know large let like list listed location look
+make many may maybe me mean mention might moment more most much must my need new nice obtain of off offer offered
+office on one onsite only onto open opt option or order other our out own particular patron people per permit
+permitted person place please policy possible possibility premise present presently property provide public really
+regard require restaurant right s sad sadly say see seem serve service several shall she should site so some
+something sorry sort specific spot state still store such support sure take tell thank thanks that the their them
+then there these they thing this those time to today too type under unfortunate unfortunately until up us use
+usual usually venue very via visit visitor want was we welcome well were what when where which who will wish with
+within wonder work would yes yet you your yourself able ve re ll d m t don doesn isn aren won can't not no never
+nor none neither without cannot n't nope ok okay moreover addition additionally however information knowledge
+"""
 _GROUPS = (
     "wifi internet wireless online",
     "takeout carryout togo",
@@ -55,9 +53,9 @@ _GROUPS = (
     "deliver delivery",
 )
 _OPPOSITES = (("open", "close"), ("outdoor", "indoor"), ("noisy", "quiet"), ("loud", "quiet"), ("early", "late"))
-_NEVER_NAMES = frozenset(
+_NEVER_NAMES = (
     "apple google pay visa mastercard amex samsung paypal vegan vegetarian halal kosher gluten english spanish french "
-    "german chinese delivery breakfast brunch dinner lunch credit live music atm spa usb ac ev".split()
+    "german chinese delivery breakfast brunch dinner lunch credit live music atm spa usb ac ev"
 )
 _PHRASES = (
     (re.compile(r"\bwi[- ]?fi\b"), "wifi"),
@@ -66,9 +64,8 @@ _PHRASES = (
     (re.compile(r"\bwheel[- ]chair"), "wheelchair"),
     (re.compile(r"\bhigh[- ]?chair"), "highchair"),
     (re.compile(r"\bdry[- ]clean(?:ing|ed|ers?)?\b"), "drycleaning"),
-    (re.compile(r"\b(?:season ticket|season pass)"), "season ticket"),
 )
-_NAME_BEFORE = frozenset("at in does is are do of from to by for the can will has near inside".split())
+_BEFORE_NAMES = "at in does is are do of from to by for the can will has near inside"
 _WORD = re.compile(r"[^\W_]+(?:'[a-z]+)?", re.IGNORECASE)
 
 
@@ -142,13 +139,14 @@ def _split_names(body: str) -> tuple[str, str]:
     """Part a question into the capitalised words that name a place and the rest."""
     names: list[str] = []
     rest: list[str] = []
+    before_names, never_names = _BEFORE_NAMES.split(), _NEVER_NAMES.split()
     in_name = False
     before = ""
     for position, token in enumerate(body.split()):
         bare = re.sub(r"[^\w']", "", token)
         is_acronym = bare.isupper() and 1 < len(bare) < 5
-        is_known = is_acronym or _cut(bare) in _SYNONYMS or bare.lower() in _NEVER_NAMES
-        starts = bare[:1].isupper() and not is_known and position > 0 and (in_name or before in _NAME_BEFORE)
+        is_known = is_acronym or _cut(bare) in _SYNONYMS or bare.lower() in never_names
+        starts = bare[:1].isupper() and not is_known and position > 0 and (in_name or before in before_names)
         joins = in_name and (token in {"&", "-", "of", "and", "de", "at", "by", "the", "on"} or bare[:1].isdigit())
         in_name = starts or joins
         (names if in_name else rest).append(token)
@@ -158,4 +156,5 @@ def _split_names(body: str) -> tuple[str, str]:
 
 
 _SYNONYMS = {_cut(word): _cut(group.split()[0]) for group in _GROUPS for word in group.split()}
+_STOCK = frozenset(_STOCK_WORDS.split())
 _STOCK_STEMS = frozenset(_cut(word) for word in _STOCK)

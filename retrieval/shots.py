@@ -4,9 +4,10 @@ from sqlalchemy import Engine, delete, insert, select
 
 from bakeoff.domains import find_domain
 from bakeoff.examples import find_examples, split_examples
+from bakeoff.progress import Progress
 from bakeoff.records import Example
 from retrieval.embedder import Embedder
-from retrieval.store import Progress, stack_vectors
+from retrieval.store import stack_vectors
 from retrieval.tables import shots_table
 
 BATCH_SIZE = 256

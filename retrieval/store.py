@@ -4,7 +4,7 @@ A batch of documents is embedded first and written after, so that the database i
 that was written stays written, and adding the same documents again passes over those that have not changed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -12,14 +12,13 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from bakeoff.domains import advance_epoch, ensure_domain, find_domain
 from bakeoff.errors import NotFound
+from bakeoff.progress import Progress
 from bakeoff.records import Chunk, Document
 from retrieval.chunking import cut_chunks, text_to_embed
 from retrieval.embedder import Embedder, Vectors
 from retrieval.tables import chunks_table, documents_table
 
 BATCH_DOCUMENTS = 64
-
-Progress = Callable[[int, int, str], None]
 
 
 class AddCounts(Struct, frozen=True):

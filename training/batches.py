@@ -4,8 +4,9 @@ Rows are sorted by length and cut into batches, so that hardly anything is paddi
 ones. Only the order of the batches and of rows of one length is random.
 """
 
-import random
 from collections.abc import Sequence
+
+from training.draw import draw
 
 Batch = tuple[int, ...]
 """Positions of its rows."""
@@ -19,17 +20,14 @@ def make_batches(lengths: Sequence[int], batch_tokens: int, seed: int) -> list[B
         batch_tokens: the most that rows times the longest row of a batch may be; a row that is longer by itself gets
             a batch of its own.
     """
-    rng = random.Random(f"{seed}:batches")  # noqa: S311
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
-    order.sort(key=lambda position: lengths[position], reverse=True)
+    order = sorted(range(len(lengths)), key=lambda position: (-lengths[position], draw(seed, "row", position)))
     batches: list[list[int]] = []
     for position in order:
         if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
             batches[-1].append(position)
         else:
             batches.append([position])
-    rng.shuffle(batches)
+    batches.sort(key=lambda batch: draw(seed, "batch", batch[0]))
     return [tuple(batch) for batch in batches]
 
 

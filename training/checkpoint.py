@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     Raises:
         BakeoffError: it is damaged.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    try:
+        if not zipfile.is_zipfile(path):  # torch would take it for the form of its first versions
+            raise RuntimeError("it is no archive")
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError) as error:
         raise BakeoffError(f"the checkpoint {path} is damaged ({error}); delete it to train from the start") from error
     return state
 

@@ -44,7 +44,7 @@ def choose_dtype(hidden_size: int, intermediate_size: int, repeats: int = 5) -> 
             output = functional.linear(layer_input, layer)
             (gradient,) = torch.autograd.grad(output.sum(), layer_input)
             seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
-            results[dtype] = torch.cat([output.flatten(), gradient.flatten()]).float()
+            results[dtype] = torch.cat([output.detach().flatten(), gradient.flatten()]).float()
     error = (results[torch.bfloat16] - results[torch.float32]).norm() / results[torch.float32].norm()
     fits = bool(error < 0.02)
     logger.info("bf16 probe: float32_s=%.4f bfloat16_s=%.4f error=%.4f", *seconds.values(), float(error))

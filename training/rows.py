@@ -6,7 +6,6 @@ of a document of the example among distractors (RAFT, Zhang et al. 2024, section
 one adapter both modes. Labels stand on the target and its end token alone. The same seed gives the same rows.
 """
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from bakeoff.errors import BadInput
 from bakeoff.modes import MODES
 from bakeoff.prompts import render_messages, render_target
 from bakeoff.records import Example, Message, Passage
+from training.draw import draw
 from training.recipe import Recipe
 
 FindPassages = Callable[[list[str]], Sequence[Sequence[Passage]]]
@@ -83,8 +83,7 @@ def make_rows(
         raise BadInput(
             "there is no training example; import some: bakeoff examples import FILE --domain D --split train"
         )
-    order = sorted(examples, key=lambda example: example.id)
-    random.Random(f"{seed}:order").shuffle(order)  # noqa: S311
+    order = sorted(examples, key=lambda example: draw(seed, "order", example.id))
     builder = _RowBuilder(tokenizer, recipe, seed)
     with_passages: list[Row] = []
     if recipe.passages_share > 0:
@@ -99,27 +98,26 @@ def make_rows(
 
 
 def choose_passages(
-    found: Sequence[Passage], example: Example, num_passages: int, with_gold: bool, rng: random.Random
+    found: Sequence[Passage], example: Example, num_passages: int, *, with_gold: bool
 ) -> tuple[Passage, ...]:
-    """Choose a row's passages from those found for its question.
+    """Choose a row's passages from those found for its question, in the order in which they were found.
 
     Args:
         found: best first.
-        with_gold: whether the best passage of the example's documents is among them, at a place drawn by `rng`; the
-            distractors are the best of the others, in the order of their rank.
+        with_gold: whether the best passage of the example's documents is among them; the distractors are the best of
+            the others.
 
     Returns:
         At most `num_passages`; empty when the passages wanted were not found.
     """
-    gold = [passage for passage in found if passage.document_id in example.document_ids]
+    gold = [passage for passage in found if passage.document_id in example.document_ids][:1]
     others = [passage for passage in found if passage.document_id not in example.document_ids]
     if not with_gold:
         return tuple(others[:num_passages])
     if not gold:
         return ()
-    chosen = others[: num_passages - 1]
-    chosen.insert(rng.randrange(len(chosen) + 1), gold[0])
-    return tuple(chosen)
+    chosen = (*gold, *others[: num_passages - 1])
+    return tuple(passage for passage in found if passage in chosen)
 
 
 class _RowBuilder:
@@ -128,7 +126,7 @@ class _RowBuilder:
     def __init__(self, tokenizer: Any, recipe: Recipe, seed: int) -> None:
         self._tokenizer = tokenizer
         self._recipe = recipe
-        self._rng = random.Random(f"{seed}:passages")  # noqa: S311
+        self._seed = seed
         self.num_too_long = 0
         self.without_gold: set[str] = set()
 
@@ -136,8 +134,8 @@ class _RowBuilder:
         return self._build(example, (), "closed-book")
 
     def with_passages(self, example: Example, found: Sequence[Passage]) -> Row | None:
-        with_gold = self._rng.random() >= self._recipe.no_gold_share
-        passages = choose_passages(found, example, self._recipe.passages_per_row, with_gold, self._rng)
+        with_gold = draw(self._seed, "gold", example.id) >= self._recipe.no_gold_share
+        passages = choose_passages(found, example, self._recipe.passages_per_row, with_gold=with_gold)
         if not passages:
             self.without_gold.add(example.id)
             return None

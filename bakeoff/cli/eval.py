@@ -14,7 +14,7 @@ from bakeoff.examples import split_examples
 from bakeoff.modes import MODES, Mode, find_mode
 
 if TYPE_CHECKING:
-    from eval.run import Summary
+    from eval.summary import Summary
 
 DEFAULT_LIMIT = 100
 """Questions. With 100, an interval of token F1 is about +-0.06 wide and five modes take about 5 minutes on 2 cores."""

@@ -12,15 +12,15 @@ from tqdm import tqdm
 
 from bakeoff.errors import BakeoffError
 from bakeoff.modes import DOMAIN_PATTERN, check_domain_name
+from bakeoff.progress import Progress
 
 LINE_EVERY_S = 5.0
-Progress = Callable[[int, int, str], None]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(msgspec.json.encode(value, enc_hook=str).decode())
 
 
 def say(text: str) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Engine:
 
     async def stream(
         self, tokens: Sequence[int], eos_tokens: Sequence[int], sampling: Sampling
-    ) -> AsyncIterator[Progress]:
+    ) -> AsyncGenerator[Progress, None]:
         """Generate; closing the iterator takes the request out of the batch.
 
         Raises:
@@ -75,7 +76,7 @@ class Engine:
                     sampling.max_tokens,
                     sampling.temperature,
                     sampling.top_p,
-                    sampling.seed,
+                    secrets.randbits(31) if sampling.seed is None else sampling.seed,
                 )
             )
             while not is_finished:

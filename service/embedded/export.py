@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from bakeoff.errors import BadInput, NotReady
-from service.embedded.manifest import MANIFEST_FILE, EngineManifest, hash_base, is_current, written_at_once
+from bakeoff.errors import BadInput, Mismatch, NotReady
+from bakeoff.models import hash_model
+from service.embedded.manifest import MANIFEST_FILE, EngineManifest, is_current, read_manifest, written_at_once
 from service.embedded.packing import find_weights, pack_weights
 from service.embedded.runtime import MODEL_FILE, Precision, ov
 from service.embedded.scoring import score_tokens
@@ -32,12 +33,12 @@ TOLERANCES: dict[Precision, float] = {"float32": 0.01, "int8": 0.3}
 _MIN_WEIGHT_SIZE = 4096
 
 
-def export_base(model_dir: Path, engines_dir: Path, precision: Precision = "float32") -> Path:
+def export_base(model_dir: Path, engine_dir: Path, precision: Precision = "float32") -> Path:
     """Export a base model, unless the folder is there and current.
 
     Args:
         model_dir: Hugging Face folder: config, safetensors, tokenizer.
-        engines_dir: gets a folder `<name of the model>-<precision>`.
+        engine_dir: gets a folder `<name of the model>-<precision>`.
         precision: arithmetic and storage of the weights, see `runtime`.
 
     Returns:
@@ -47,11 +48,9 @@ def export_base(model_dir: Path, engines_dir: Path, precision: Precision = "floa
         NotReady: no such base model.
         BadInput: its architecture cannot be served by this engine.
     """
-    if not (model_dir / "config.json").is_file():
-        raise NotReady(f"{model_dir} holds no base model. Run: bakeoff models prepare")
-    target = engines_dir / f"{model_dir.name}-{precision}"
-    base_sha256 = hash_base(model_dir)
-    if is_current(target, base_sha256, "", precision):
+    target = engine_dir / f"{model_dir.name}-{precision}"
+    base_digest = _hash_base(model_dir)
+    if is_current(target, base_digest, "", precision):
         return target
 
     from service.embedded.graph import load_decoder, measure_cache, trace_decoder
@@ -69,7 +68,7 @@ def export_base(model_dir: Path, engines_dir: Path, precision: Precision = "floa
     config: Any = model.config
     manifest = EngineManifest(
         base_model=model_dir.name,
-        base_sha256=base_sha256,
+        base_digest=base_digest,
         precision=precision,
         window=config.max_position_embeddings,
         cache_shape=shape,
@@ -81,6 +80,26 @@ def export_base(model_dir: Path, engines_dir: Path, precision: Precision = "floa
         _check_against(model, folder)
     logger.info("export finished folder=%s", target)
     return target
+
+
+def find_export(model_dir: Path, engine_dir: Path, precision: Precision = "float32") -> Path:
+    """Find what `export_base` wrote for this base model, and check that it was made from these weights.
+
+    Raises:
+        NotReady: no such base model, or it was not exported in this precision.
+        Mismatch: it was exported from other weights, or the export is damaged.
+    """
+    target = engine_dir / f"{model_dir.name}-{precision}"
+    base_digest = _hash_base(model_dir)
+    if read_manifest(target).base_digest != base_digest:
+        raise Mismatch(f"{target} was exported from other weights. Run: bakeoff models prepare")
+    return target
+
+
+def _hash_base(model_dir: Path) -> str:
+    if not (model_dir / "config.json").is_file():
+        raise NotReady(f"{model_dir} holds no base model. Run: bakeoff models prepare")
+    return hash_model(model_dir)
 
 
 def _check_against(model: "torch.nn.Module", folder: Path) -> None:
@@ -96,6 +115,6 @@ def _check_against(model: "torch.nn.Module", folder: Path) -> None:
     difference = float(np.abs(scored - reference).mean())
     if not difference <= TOLERANCES[manifest.precision]:
         raise BadInput(
-            f"{config.model_type}: exported log-probabilities differ from transformers' by {difference:.3f} on average, "
-            f"more than {TOLERANCES[manifest.precision]}; the embedded engine cannot serve this architecture"
+            f"{config.model_type}: exported log-probabilities differ from transformers' by {difference:.3f} on "
+            f"average, more than {TOLERANCES[manifest.precision]}; the embedded engine cannot serve this architecture"
         )

@@ -14,22 +14,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bakeoff.artefacts import digest_of
+from bakeoff.artefacts import read_manifest as read_artefact
 from bakeoff.errors import Mismatch
-from service.embedded.manifest import (
-    MANIFEST_FILE,
-    EngineManifest,
-    hash_base,
-    hash_files,
-    is_current,
-    read_manifest,
-    written_at_once,
-)
+from service.embedded.manifest import MANIFEST_FILE, is_current, read_manifest, written_at_once
 from service.embedded.packing import pack_weights
 from service.embedded.runtime import MODEL_FILE, ov
 from service.embedded.tensors import Array, Tensors
 
 logger = logging.getLogger(__name__)
 
+KIND = "adapter"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
@@ -61,35 +56,38 @@ def fold_adapter(adapter_dir: Path, model_dir: Path, engine_dir: Path, cache_dir
     """Write the weights of base and adapter together, unless they are there and current.
 
     Args:
-        adapter_dir: as PEFT saves it: `adapter_config.json`, `adapter_model.safetensors`.
+        adapter_dir: artefact of training, named by its digest; as PEFT saves it: `adapter_config.json`,
+            `adapter_model.safetensors`.
         model_dir: Hugging Face folder of the base model.
         engine_dir: the base model, exported from that folder.
-        cache_dir: gets a folder named by the contents of the adapter.
+        cache_dir: gets a folder named by the digest of the adapter.
 
     Returns:
         the engine folder of the adapter.
 
     Raises:
+        NotFound: no such adapter.
         Mismatch: the adapter is damaged, changes nothing, or does not fit this base model.
     """
     base = read_manifest(engine_dir)
-    base_sha256 = hash_base(model_dir)
-    if base.base_sha256 != base_sha256:
+    facts = read_artefact(adapter_dir, KIND)
+    digest = digest_of(facts)
+    if digest != adapter_dir.name:
+        raise Mismatch(f"adapter {adapter_dir.name} is not what its name says: its manifest has digest {digest}")
+    if facts.get("base_sha256") != base.base_digest:
         raise Mismatch(
-            f"{engine_dir} was exported from another base model than {model_dir}. Run: bakeoff models prepare"
+            f"adapter {digest} was trained on {facts.get('base_model')} (sha256 {str(facts.get('base_sha256'))[:12]}), "
+            f"this engine serves {base.base_model} (sha256 {base.base_digest[:12]})"
         )
-    _check_base(adapter_dir, base_sha256)
-    adapter_sha256 = hash_files(adapter_dir, CONFIG_FILE, WEIGHTS_FILE)
-    target = cache_dir / f"{adapter_sha256[:32]}-{base.precision}"
-    if is_current(target, base_sha256, adapter_sha256, base.precision):
+    target = cache_dir / f"{digest}-{base.precision}"
+    if is_current(target, base.base_digest, digest, base.precision):
         return target
     tensors = Tensors(model_dir.glob("*.safetensors"))
     deltas = read_deltas(adapter_dir, {name: tensors.shape(name) for name in tensors.names})
     graph = ov.Core().read_model(engine_dir / MODEL_FILE)
     pack_weights(graph, {name: tensors.read(name) + delta for name, delta in deltas.items()}, base.precision)
-    manifest = msgspec.structs.replace(
-        base, adapter_sha256=adapter_sha256, versions={**base.versions, "openvino": version("openvino")}
-    )
+    versions = {**base.versions, "openvino": version("openvino")}
+    manifest = msgspec.structs.replace(base, adapter_digest=digest, versions=versions)
     with written_at_once(target) as folder:
         ov.save_model(graph, folder / MODEL_FILE, compress_to_fp16=False)
         (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
@@ -161,15 +159,3 @@ def _read_config(path: Path) -> _LoraConfig:
     if found:
         raise Mismatch(f"{path}: the embedded engine folds plain LoRA only, this adapter has {', '.join(found)}")
     return config
-
-
-def _check_base(adapter_dir: Path, base_sha256: str) -> None:
-    path = adapter_dir / MANIFEST_FILE
-    if not path.is_file():
-        return
-    try:
-        named = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("base_sha256")
-    except msgspec.DecodeError as error:
-        raise Mismatch(f"{path} does not parse: {error}") from error
-    if named is not None and named != base_sha256:
-        raise Mismatch(f"{adapter_dir} was trained on another base model ({named[:12]}, not {base_sha256[:12]})")

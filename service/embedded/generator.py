@@ -5,26 +5,28 @@ An adapter is folded into the base weights the first time it is asked for, and f
 """
 
 import asyncio
-import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
 
-from bakeoff.errors import BadInput, ContextTooLong, EngineDown, Mismatch, NotReady
+from bakeoff.chat_template import load_tokenizer, prompt_ids
+from bakeoff.errors import BadInput, ContextTooLong, EngineDown, Mismatch
 from bakeoff.records import Delta, Message, Sampling
 from service.embedded.engine import Engine, open_engine
+from service.embedded.export import find_export
 from service.embedded.fold import fold_adapter
-from service.embedded.manifest import EngineManifest, hash_base, read_manifest
+from service.embedded.manifest import EngineManifest, read_manifest
 from service.embedded.protocol import WorkerOptions
-from service.embedded.runtime import BLOCK_TOKENS, count_blocks
+from service.embedded.runtime import BLOCK_TOKENS, Precision, count_blocks
 from service.embedded.scoring import score_tokens
 from service.embedded.text import TextStream
 
 TEMPLATE_FILE = "chat_template.jinja"
+LOCK_FILE = "turn.lock"
 
 
 class EmbeddedGenerator:
@@ -37,7 +39,8 @@ class EmbeddedGenerator:
         cache_dir: Path,
         find_adapter: Callable[[str], Path],
         *,
-        num_threads: int = 0,
+        precision: Precision = "float32",
+        threads: int = 0,
         cache_mib: int = 512,
         max_adapters: int = 4,
     ) -> None:
@@ -45,32 +48,33 @@ class EmbeddedGenerator:
 
         Args:
             model_dir: Hugging Face folder of the base model.
-            engine_dir: what `export_base` returned for it.
+            engine_dir: where `export_base` wrote it.
             cache_dir: gets the folded weights of adapters; may be deleted at any time the engine is stopped.
             find_adapter: digest -> adapter folder; raises NotFound.
-            num_threads: of each engine; 0 takes every core.
+            precision: which export; see `runtime`.
+            threads: of each engine; 0 takes every core.
             cache_mib: key/value cache of each engine, MiB.
             max_adapters: kept loaded, least recently used makes room.
         """
         self._model_dir = model_dir
         self._engine_dir = engine_dir
+        self._precision = precision
         self._cache_dir = cache_dir
         self._find_adapter = find_adapter
-        self._num_threads = num_threads
+        self._threads = threads
         self._cache_mib = cache_mib
         self._max_adapters = max_adapters
         self._engines: OrderedDict[str | None, Engine] = OrderedDict()
         self._loading: dict[str | None, asyncio.Task[Engine]] = {}
+        self._base_folder = engine_dir
         self._manifest: EngineManifest | None = None
         self._tokenizer: Any = None
         self._eos_tokens: list[int] = []
-        self._lock_file = tempfile.NamedTemporaryFile(prefix="bakeoff-engine-")
 
     @property
     def name(self) -> str:
         """Engine, precision and base model."""
-        precision = self._manifest.precision if self._manifest else "?"
-        return f"openvino/{precision}:{self._model_dir.name}"
+        return f"openvino/{self._precision}:{self._model_dir.name}"
 
     @property
     def window(self) -> int:
@@ -100,7 +104,7 @@ class EmbeddedGenerator:
 
     async def stream(
         self, messages: Sequence[Message], adapter: str | None, sampling: Sampling
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """Generate. Closing the iterator stops the generation.
 
         Raises:
@@ -118,13 +122,14 @@ class EmbeddedGenerator:
             )
         engine = await self._engine(adapter)
         text = TextStream(self._decode, sampling.stop)
-        async with aclosing(cast("Any", engine.stream(prompt, self._eos_tokens, sampling))) as events:
+        async with aclosing(engine.stream(prompt, self._eos_tokens, sampling)) as events:
             async for event in events:
                 piece = text.feed(event.tokens)
-                finish: Literal["stop", "length"] | None = "stop" if text.is_stopped else event.finish or None
-                if finish:
+                if event.finish or text.is_stopped:
                     piece += text.finish()
-                    finish = "stop" if text.is_stopped else finish
+                    finish: Literal["stop", "length"] = "length"
+                    if text.is_stopped or event.finish == "stop":
+                        finish = "stop"
                     yield Delta(piece, finish, len(prompt), text.num_tokens, event.cached_tokens)
                     return
                 if piece:
@@ -133,9 +138,12 @@ class EmbeddedGenerator:
     def tokenize(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the prompt, as the chat template makes them, up to where the answer starts."""
         self._started()
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        tokens = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-        return cast("list[int]", tokens)
+        return prompt_ids(self._tokenizer, messages)
+
+    def tokenize_text(self, text: str) -> list[int]:
+        """Token ids of a bare text, as an answer would be made of."""
+        self._started()
+        return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     async def score(self, pairs: Sequence[tuple[Sequence[Message], str]], adapter: str | None) -> list[list[float]]:
         """Log-probability of each token of given answers, in nats. For proofs: it holds up everything else.
@@ -145,10 +153,9 @@ class EmbeddedGenerator:
             adapter: digest, or None for the base model.
         """
         manifest = self._started()
-        folder = self._engine_dir if adapter is None else await asyncio.to_thread(self._fold, adapter)
-        answers = [self._tokenizer(answer, add_special_tokens=False)["input_ids"] for _, answer in pairs]
-        tokens = [(self.tokenize(messages), answer) for (messages, _), answer in zip(pairs, answers, strict=True)]
-        return await asyncio.to_thread(score_tokens, folder, manifest, tokens, self._num_threads)
+        folder = self._base_folder if adapter is None else await asyncio.to_thread(self._fold, adapter)
+        tokens = [(self.tokenize(messages), self.tokenize_text(answer)) for messages, answer in pairs]
+        return await asyncio.to_thread(score_tokens, folder, manifest, tokens, self._threads)
 
     async def close(self) -> None:
         """Stop every worker."""
@@ -157,7 +164,6 @@ class EmbeddedGenerator:
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
         engines, self._engines = list(self._engines.values()), OrderedDict()
         await asyncio.gather(*(engine.close() for engine in engines))
-        self._lock_file.close()
 
     async def _engine(self, adapter: str | None) -> Engine:
         self._started()
@@ -173,13 +179,14 @@ class EmbeddedGenerator:
 
     async def _open(self, adapter: str | None) -> Engine:
         manifest = self._started()
-        folder = self._engine_dir if adapter is None else await asyncio.to_thread(self._fold, adapter)
+        folder = self._base_folder if adapter is None else await asyncio.to_thread(self._fold, adapter)
+        self._cache_dir.mkdir(parents=True, exist_ok=True)
         options = WorkerOptions(
             folder=str(folder),
             precision=manifest.precision,
             num_blocks=self._num_blocks(manifest),
-            num_threads=self._num_threads,
-            lock_path=self._lock_file.name,
+            num_threads=self._threads,
+            lock_path=str(self._cache_dir / LOCK_FILE),
         )
         engine = await open_engine(adapter or manifest.base_model, options)
         self._engines[adapter] = engine
@@ -193,22 +200,14 @@ class EmbeddedGenerator:
         adapter_dir = self._find_adapter(adapter)
         template = adapter_dir / TEMPLATE_FILE
         if not template.is_file() or template.read_text().strip() != (self._tokenizer.chat_template or "").strip():
-            raise Mismatch(
-                f"{template} is not the chat template of {self._model_dir.name}; the adapter learned another"
-            )
-        return fold_adapter(adapter_dir, self._model_dir, self._engine_dir, self._cache_dir)
+            raise Mismatch(f"{template} is not the chat template of {self._model_dir.name}")
+        return fold_adapter(adapter_dir, self._model_dir, self._base_folder, self._cache_dir)
 
     def _read_model(self) -> None:
-        if not (self._model_dir / "config.json").is_file():
-            raise NotReady(f"{self._model_dir} holds no base model. Run: bakeoff models prepare")
-        manifest = read_manifest(self._engine_dir)
-        if manifest.base_sha256 != hash_base(self._model_dir):
-            raise Mismatch(f"{self._engine_dir} was exported from other weights. Run: bakeoff models prepare")
-        from transformers import AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(self._model_dir, local_files_only=True)
+        self._base_folder = find_export(self._model_dir, self._engine_dir, self._precision)
+        self._tokenizer = load_tokenizer(self._model_dir)
         self._eos_tokens = _read_eos_tokens(self._model_dir, self._tokenizer.eos_token_id)
-        self._manifest = manifest
+        self._manifest = read_manifest(self._base_folder)
 
     def _started(self) -> EngineManifest:
         if self._manifest is None:

@@ -1,9 +1,9 @@
 """Traces a decoder of transformers into a stateful OpenVINO graph.
 
 The model runs once under the tracer with its key/value cache as plain inputs and outputs; then each pair becomes a
-variable of the graph, reordered by `beam_idx` and empty at the start. That is the form whose attention GenAI replaces by
-paged attention (SDPAToPagedAttention). What that replacement cannot express, other than plain causal attention over the
-whole past, is refused here rather than computed wrongly there.
+variable of the graph, reordered by `beam_idx` and empty at the start. That is the form whose attention GenAI replaces
+by paged attention (SDPAToPagedAttention). What is more than plain causal attention over the whole past may be lost in
+that replacement, so it is refused here rather than computed wrongly there.
 """
 
 from pathlib import Path

@@ -1,6 +1,5 @@
 """What an engine folder was made from. A loader compares, and refuses or makes it anew."""
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,10 +21,10 @@ class EngineManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format_version: int = FORMAT_VERSION
     base_model: str
-    base_sha256: str
-    """Of the Hugging Face folder's config and weights."""
-    adapter_sha256: str = ""
-    """Of the adapter's config and weights; empty for the base model."""
+    base_digest: str
+    """`hash_model` of the Hugging Face folder."""
+    adapter_digest: str = ""
+    """The adapter's name; empty for the base model."""
     precision: Precision
     window: int
     """Positions the model was trained for."""
@@ -54,30 +53,16 @@ def read_manifest(folder: Path) -> EngineManifest:
     return manifest
 
 
-def is_current(folder: Path, base_sha256: str, adapter_sha256: str, precision: Precision) -> bool:
+def is_current(folder: Path, base_digest: str, adapter_digest: str, precision: Precision) -> bool:
     """True if the folder was made from exactly these, by the installed OpenVINO."""
     try:
         found = read_manifest(folder)
     except (NotReady, Mismatch):
         return False
-    made_from = (found.base_sha256, found.adapter_sha256, found.precision)
-    return made_from == (base_sha256, adapter_sha256, precision) and found.versions.get("openvino") == version(
+    made_from = (found.base_digest, found.adapter_digest, found.precision)
+    return made_from == (base_digest, adapter_digest, precision) and found.versions.get("openvino") == version(
         "openvino"
     )
-
-
-def hash_files(folder: Path, *patterns: str) -> str:
-    """SHA-256 over names and contents of the files that match, in name order."""
-    total = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
-
-
-def hash_base(model_dir: Path) -> str:
-    """SHA-256 of a base model: its config and weights."""
-    return hash_files(model_dir, "config.json", "*.safetensors")
 
 
 @contextmanager

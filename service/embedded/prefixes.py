@@ -14,6 +14,7 @@ class PrefixLedger:
     """Hashes of the blocks computed last."""
 
     def __init__(self, num_blocks: int) -> None:
+        """Begin empty, for a pipeline with so many blocks."""
         # Each running sequence may hold one block that is not full, and therefore not counted here.
         self._capacity = max(0, num_blocks - MAX_STREAMS)
         self._blocks: OrderedDict[int, None] = OrderedDict()

@@ -46,8 +46,6 @@ class TextStream:
         if self.is_stopped:
             return ""
         rest = self._release(self._decode_new(is_last=True).rstrip(_BROKEN))
-        if self.is_stopped:
-            return rest
         rest, self._held = rest + self._held, ""
         return rest
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from service.embedded.prefixes import PrefixLedger
-from service.embedded.protocol import Cancel, Progress, Ready, Submit, ToWorker, WorkerOptions
+from service.embedded.protocol import Progress, Ready, Submit, ToWorker, WorkerOptions
 from service.embedded.runtime import genai, open_pipeline, ov
 
 _DECODER = msgspec.json.Decoder(ToWorker)
@@ -38,6 +38,7 @@ class Inbox:
     """Lines from the socket, decoded."""
 
     def __init__(self, channel: socket.socket) -> None:
+        """Take the worker's end."""
         self._channel = channel
         self._rest = b""
 

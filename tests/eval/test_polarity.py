@@ -22,6 +22,8 @@ CASES = [
     (PETS, "no", "no"),
     (PETS, "Nope, no pets whatsoever.", "no"),
     (PETS, "YES, they are.", "yes"),
+    (PETS, "The answer is: No.", "no"),
+    (PETS, "The answer is: Yes.", "yes"),
     (PETS, "Absolutely! We love them.", "yes"),
     # negation that stands elsewhere
     (PETS, "Unfortunately pets are not allowed.", "no"),
@@ -87,6 +89,7 @@ CASES = [
     (PETS, "Are pets allowed at Worth House?", None),
     (PETS, "Worth House is a guest house in Cambridge.", None),
     (WIFI, "The house is located near the river and was built in 1890.", None),
+    (PETS, "Passage: Worth House (guest house, Cambridge). Yes, the rooms are heated.", None),
     # both
     (PETS, "Yes, pets are not allowed.", None),
     (PETS, "No, pets are allowed.", None),
