@@ -15,10 +15,11 @@ from bakeoff.records import Example, Message, Passage
 
 PROMPTS_VERSION = 1
 ABSTENTION = "I don't know"
-CLOSED_BOOK = "You answer questions briefly and factually, in one or two sentences."
+ROLE = "You are a help desk assistant."
+CLOSED_BOOK = "Answer the question in one short sentence."
 OPEN_BOOK = (
-    "You answer questions briefly and factually, in one or two sentences, using only the passages you are given. "
-    f"Cite the passage you used by its number, like [1]. If no passage answers the question, say: {ABSTENTION}."
+    "Using the passages above, answer the question in one short sentence and cite the passage, like [1]. "
+    f"If they do not hold the answer, say: {ABSTENTION}."
 )
 NO_PASSAGE = f"No passage was found for this question. Say: {ABSTENTION}."
 _MARKER = re.compile(r"[ \t]?\[(\d{1,2})\]")
@@ -44,18 +45,16 @@ def render_messages(
     """
     assert mode.uses_retrieval or not passages, f"{mode.name} takes no passages"
     assert mode.uses_shots or not shots, f"{mode.name} takes no shots"
-    instructions = [OPEN_BOOK if mode.uses_retrieval else CLOSED_BOOK]
-    instructions += [message.content for message in conversation if message.role == "system"]
+    instructions = [ROLE, *(message.content for message in conversation if message.role == "system")]
     turns = [message for message in conversation if message.role != "system"]
     if not turns or turns[-1].role != "user":
         raise BadInput("the last message has to be the user's question (role 'user')", param="messages")
-    question = turns[-1].content
-    if mode.uses_retrieval:
-        question = f"{render_passages(passages)}\n\nQuestion: {question}"
     shot_turns = [
-        turn for shot in shots for turn in (Message("user", shot.question), Message("assistant", shot.answer))
+        turn for shot in shots for turn in (Message("user", _ask(shot.question)), Message("assistant", shot.answer))
     ]
-    return (Message("system", "\n".join(instructions)), *shot_turns, *turns[:-1], Message("user", question))
+    question = turns[-1].content
+    prompt = _ask_passages(question, passages) if mode.uses_retrieval else _ask(question)
+    return (Message("system", "\n".join(instructions)), *shot_turns, *turns[:-1], Message("user", prompt))
 
 
 def render_target(example: Example, passages: Sequence[Passage] = ()) -> Message:
@@ -74,10 +73,19 @@ def render_target(example: Example, passages: Sequence[Passage] = ()) -> Message
 
 def render_passages(passages: Sequence[Passage]) -> str:
     """Number the passages from 1, each under its title."""
-    if not passages:
-        return NO_PASSAGE
-    blocks = (f"[{position}] {_head(passage)}{passage.text}" for position, passage in enumerate(passages, start=1))
-    return "Passages:\n" + "\n\n".join(blocks)
+    return "\n\n".join(
+        f"[{position}] {_head(passage)}{passage.text}" for position, passage in enumerate(passages, start=1)
+    )
+
+
+def _ask(question: str) -> str:
+    # A small model follows what stands next to the question better than what stands in the system message.
+    return f"{CLOSED_BOOK}\n\nQuestion: {question}\nAnswer:"
+
+
+def _ask_passages(question: str, passages: Sequence[Passage]) -> str:
+    before = f"Passages:\n{render_passages(passages)}\n\n{OPEN_BOOK}" if passages else NO_PASSAGE
+    return f"{before}\n\nQuestion: {question}\nAnswer:"
 
 
 def _head(passage: Passage) -> str:

@@ -12,10 +12,10 @@ from msgspec import Struct
 from sqlalchemy import Engine
 
 from bakeoff.domains import find_domain
-from bakeoff.errors import BadInput
+from bakeoff.errors import BadInput, Mismatch
 from bakeoff.records import Passage
 from retrieval.embedder import Embedder
-from retrieval.store import load_chunks, load_vectors
+from retrieval.store import load_chunks, load_vectors, other_embedders
 
 MAX_TOP_K = 100
 
@@ -52,6 +52,7 @@ class Retriever:
         Raises:
             NotFound: no such domain.
             BadInput: an empty question or a `top_k` out of range.
+            Mismatch: the domain's documents were embedded by another embedder.
         """
         return self.search_many(domain, [question], top_k)[0]
 
@@ -103,6 +104,12 @@ class Retriever:
         with self._engine.connect() as connection, connection.begin():
             epoch = find_domain(connection, domain).epoch
             chunk_ids, vectors = load_vectors(connection, domain, self._embedder.name)
+            others = other_embedders(connection, domain, self._embedder.name)
+        if others:
+            raise Mismatch(
+                f"documents of domain {domain!r} are embedded by {', '.join(others)}, not by {self._embedder.name}; embed "
+                f"them again with: bakeoff documents add PATH --domain {domain}, or set BAKEOFF_EMBEDDER back"
+            )
         if not chunk_ids:
             return _Index(epoch, [], None)
         index = faiss.IndexFlatIP(vectors.shape[1])

@@ -152,6 +152,13 @@ def load_vectors(connection: Connection, domain: str, embedder: str) -> tuple[li
     return [chunk_id for chunk_id, _ in rows], stack_vectors([vector for _, vector in rows])
 
 
+def other_embedders(connection: Connection, domain: str, embedder: str) -> list[str]:
+    """Names of the embedders, beside this one, that embedded chunks of the domain."""
+    table = chunks_table.c
+    query = select(table.embedder).where(table.domain == domain, table.embedder != embedder).distinct()
+    return sorted(connection.scalars(query))
+
+
 def stack_vectors(blobs: Sequence[bytes]) -> Vectors:
     """Turn stored vectors into one array, (n, dim) float32; (0, 0) for none."""
     if not blobs:

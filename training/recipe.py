@@ -49,7 +49,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: Annotated[float, Meta(ge=0, lt=1)]
     max_grad_norm: Annotated[float, Meta(gt=0)]
     batch_tokens: Annotated[int, Meta(ge=16)]
-    """Tokens of one batch, padding included; one optimiser step is one batch."""
+    """Tokens of one batch, padding included; a longer row is a batch by itself. One optimiser step is one batch."""
     validation_tokens: Annotated[int, Meta(ge=0)]
     """Tokens of the validation rows together."""
     validations: Count
@@ -85,20 +85,13 @@ def parse_recipe(knobs: Mapping[str, object], where: str = "recipe") -> Recipe:
     if unknown:
         raise BadInput(f"{where}: there is no knob {unknown[0]!r}. Knobs: {', '.join(Recipe.__struct_fields__)}")
     try:
-        recipe = msgspec.convert(dict(knobs), Recipe)
+        return msgspec.convert(dict(knobs), Recipe)
     except msgspec.ValidationError as error:
         match = re.search(r"`\$\.(\w+)", str(error))
         if match is None:
             raise BadInput(f"{where}: {error}") from error
         reason = str(error).split(" - at ")[0]
         raise BadInput(f"{where}: {match[1]} = {knobs[match[1]]!r} cannot be used: {reason}", match[1]) from error
-    if recipe.max_row_tokens > recipe.batch_tokens:
-        raise BadInput(
-            f"{where}: max_row_tokens = {recipe.max_row_tokens} does not fit a batch of batch_tokens = "
-            f"{recipe.batch_tokens}; raise batch_tokens or lower max_row_tokens",
-            "max_row_tokens",
-        )
-    return recipe
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -35,13 +35,14 @@ class Engine:
         self._writer = writer
         self._numbers = count()
         self._queues: dict[int, asyncio.Queue[Progress | None]] = {}
+        self._is_alive = True
         self._is_retiring = False
         self._listener = asyncio.create_task(self._listen(reader))
 
     @property
     def is_alive(self) -> bool:
         """False once the worker is gone: nothing can be asked of it any more."""
-        return not self._listener.done()
+        return self._is_alive
 
     @property
     def num_running(self) -> int:
@@ -122,6 +123,7 @@ class Engine:
         except (ConnectionError, ValueError):
             logger.exception("worker cannot be read engine=%s", self.name)
         finally:
+            self._is_alive = False
             for queue in self._queues.values():
                 queue.put_nowait(None)
             self._writer.close()

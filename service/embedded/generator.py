@@ -145,16 +145,18 @@ class EmbeddedGenerator:
         self._started()
         return cast("list[int]", self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    async def score(self, pairs: Sequence[tuple[Sequence[Message], str]], adapter: str | None) -> list[list[float]]:
+    async def score(
+        self, pairs: Sequence[tuple[Sequence[Message], Sequence[int]]], adapter: str | None
+    ) -> list[list[float]]:
         """Log-probability of each token of given answers, in nats. For proofs: it holds up everything else.
 
         Args:
-            pairs: (messages, answer).
+            pairs: (messages, token ids of the answer).
             adapter: digest, or None for the base model.
         """
         manifest = self._started()
         folder = self._base_folder if adapter is None else await asyncio.to_thread(self._fold, adapter)
-        tokens = [(self.tokenize(messages), self.tokenize_text(answer)) for messages, answer in pairs]
+        tokens = [(self.tokenize(messages), answer) for messages, answer in pairs]
         return await asyncio.to_thread(score_tokens, folder, manifest, tokens, self._threads)
 
     async def close(self) -> None:

@@ -38,6 +38,7 @@ def test_shots_are_turns_before_the_conversation() -> None:
     messages = render_messages(MODES["few-shot"], [QUESTION], shots=[EXAMPLE])
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[2].content == EXAMPLE.answer
+    assert messages[1] == messages[3], "a shot asks as the question does"
 
 
 def test_a_conversation_is_rendered_whole_and_the_callers_instructions_are_kept() -> None:
@@ -49,7 +50,8 @@ def test_a_conversation_is_rendered_whole_and_the_callers_instructions_are_kept(
     ]
     messages = render_messages(MODES["base"], conversation)
     assert messages[0].content.endswith("\nAnswer like a pirate.")
-    assert list(messages[1:]) == conversation[1:]
+    assert list(messages[1:3]) == conversation[1:3]
+    assert messages[3] == render_messages(MODES["base"], [QUESTION])[-1]
 
 
 @pytest.mark.parametrize("conversation", [[], [Message("system", "x")], [QUESTION, Message("assistant", "Yes.")]])

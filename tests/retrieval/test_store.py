@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import Engine
 
 from bakeoff.domains import find_domain
-from bakeoff.errors import NotFound
+from bakeoff.errors import Mismatch, NotFound
 from bakeoff.records import Document
 from retrieval.embedder import SentenceTransformerEmbedder, Vectors
 from retrieval.retriever import Retriever
@@ -63,6 +63,8 @@ def test_another_embedder_embeds_everything_anew(engine: Engine, corpus: list[Do
     with engine.connect() as connection:
         assert load_vectors(connection, "d", "hash")[0] == []
         assert load_vectors(connection, "d", "other")[1].shape == (6, 8)
+    with pytest.raises(Mismatch, match="embedded by other, not by hash"):
+        Retriever(engine, HashEmbedder()).search("d", "Anything?", 5)
 
 
 def test_removing_is_all_or_none(engine: Engine, corpus: list[Document]) -> None:

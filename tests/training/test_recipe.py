@@ -38,7 +38,7 @@ def test_unknown_knob_is_named_with_those_there_are(tmp_path: Path) -> None:
         ('learning_rate = "fast"', r"learning_rate = 'fast' cannot be used: Expected `float`"),
         ('schedule = "steps"', r"schedule = 'steps' cannot be used"),
         ("passages_share = 1.5", r"passages_share = 1\.5 cannot be used: .*<= 1"),
-        ("batch_tokens = 100", r"max_row_tokens = \d+ does not fit a batch of batch_tokens = 100"),
+        ("token_budget = 1e4", r"token_budget = 10000\.0 cannot be used: Expected `int`"),
     ],
 )
 def test_bad_value_is_named_with_its_key(tmp_path: Path, line: str, message: str) -> None:
