@@ -69,7 +69,7 @@ class EmbeddedGenerator:
         self._base_folder = engine_dir
         self._manifest: EngineManifest | None = None
         self._tokenizer: Any = None
-        self._eos_tokens: list[int] = []
+        self.eos_tokens: list[int] = []
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ class EmbeddedGenerator:
             )
         engine = await self._engine(adapter)
         text = TextStream(self._decode, sampling.stop)
-        async with aclosing(engine.stream(prompt, self._eos_tokens, sampling)) as events:
+        async with aclosing(engine.stream(prompt, self.eos_tokens, sampling)) as events:
             async for event in events:
                 piece = text.feed(event.tokens)
                 if event.finish or text.is_stopped:
@@ -208,7 +208,7 @@ class EmbeddedGenerator:
     def _read_model(self) -> None:
         self._base_folder = find_export(self._model_dir, self._engine_dir, self._precision)
         self._tokenizer = load_tokenizer(self._model_dir)
-        self._eos_tokens = _read_eos_tokens(self._model_dir, self._tokenizer.eos_token_id)
+        self.eos_tokens = _read_eos_tokens(self._model_dir, self._tokenizer.eos_token_id)
         self._manifest = read_manifest(self._base_folder)
 
     def _started(self) -> EngineManifest:

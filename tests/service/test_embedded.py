@@ -139,7 +139,7 @@ async def test_what_is_served_is_what_peft_computes(generator, trained, adapter)
     pairs, differences, from_base = [], [], []
     for question in QUESTIONS:
         messages = [Message("user", question)]
-        progress = engine.stream(generator.tokenize(messages), generator._eos_tokens, Sampling(max_tokens=16))
+        progress = engine.stream(generator.tokenize(messages), generator.eos_tokens, Sampling(max_tokens=16))
         pairs.append((messages, [token async for step in progress for token in step.tokens]))
     for (messages, answer), scores in zip(pairs, await generator.score(pairs, adapter), strict=True):
         wanted, greedy = reference_scores(trained, adapter, generator.tokenize(messages), answer)
@@ -300,6 +300,8 @@ async def test_a_dead_engine_says_so_and_comes_back(generator):
 
 @pytest.mark.anyio
 async def test_the_least_recently_used_adapter_makes_room_after_its_last_answer(generator):
+    if (loaded := generator._engines.pop("two", None)) is not None:
+        await loaded.close()
     generator._max_adapters = 1
     await generator.load("one")
     first = await generator._engine("one")
