@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from live_service import DOMAIN, Live, fill_home, run_json
 from sqlalchemy import Engine
 
+from bakeoff.cli.serve import running_service
 from bakeoff.database import open_database
 from bakeoff.models import find_embedder, find_model
 from bakeoff.records import Document
@@ -50,3 +52,15 @@ def corpus() -> list[Document]:
         Document("pool", "Swimming pool", "The pool is closed from October to April."),
         Document("taxi", "Taxi", "A taxi to the railway station takes ten minutes."),
     ]
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A real service in five modes; its adapter is trained on a few rows after it has started."""
+    home = tmp_path_factory.mktemp("live")
+    fill_home(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BAKEOFF_HOME", str(home))
+        with running_service(None, home) as url:
+            trained = run_json(home, "train", "--domain", DOMAIN, "--tokens", "6000")
+            yield Live(url, home, trained["adapter"])

@@ -80,7 +80,7 @@ def load_model(base_dir: Path, recipe: Recipe, seed: int, dtype: torch.dtype | N
     targets = recipe.lora_targets if isinstance(recipe.lora_targets, str) else list(recipe.lora_targets)
     lora = LoraConfig(
         r=recipe.lora_r,
-        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type, unused-ignore]
+        lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
         target_modules=targets,
         task_type="CAUSAL_LM",

@@ -36,7 +36,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     max_row_tokens: Annotated[int, Meta(ge=16)]
     """A longer row is left out."""
     lora_r: Annotated[int, Meta(ge=1, le=512)]
-    lora_alpha: Annotated[float, Meta(gt=0)]
+    lora_alpha: Count
     lora_dropout: Annotated[float, Meta(ge=0, lt=1)]
     lora_targets: str | tuple[str, ...]
     """`all-linear`, or the names of the projections that get an adapter."""

@@ -16,7 +16,9 @@ from bakeoff.errors import Mismatch, NotFound
 
 
 def make(parent: Path, text: str = "weights") -> tuple[str, Path]:
-    return write_artefact(parent, "adapter", {"seed": 1}, lambda folder: void((folder / "w.safetensors").write_text(text)))
+    return write_artefact(
+        parent, "adapter", {"seed": 1}, lambda folder: void((folder / "w.safetensors").write_text(text))
+    )
 
 
 def void(_value: object) -> None:
@@ -76,7 +78,10 @@ def test_the_newest_adapter_is_promoted_and_found_by_its_first_digits(engine: En
         register_adapter(connection, "d", "b" * 16)
         register_adapter(connection, "other", "a" * 16)
         assert find_domain(connection, "d").adapter == "b" * 16
-        assert [(a.digest[0], a.promoted) for a in list_adapters(connection, tmp_path, "d")] == [("b", True), ("a", False)]
+        assert [(a.digest[0], a.promoted) for a in list_adapters(connection, tmp_path, "d")] == [
+            ("b", True),
+            ("a", False),
+        ]
         assert find_adapter(connection, tmp_path, "d", "aaaaaaaa").digest == "a" * 16
         with pytest.raises(NotFound, match="bakeoff adapters list"):
             find_adapter(connection, tmp_path, "other", "bbbbbbbb")

@@ -32,7 +32,9 @@ def test_the_served_prompt_is_a_prefix_of_the_training_row(tokenizer: object, mo
 
 def test_a_template_that_skews_is_refused(tokenizer: object, model_dir: Path) -> None:
     skewed = load_tokenizer(model_dir)
-    skewed.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    skewed.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    )
     with pytest.raises(ValueError, match="chat template skew"):
         row_ids(skewed, CONVERSATION, Message("assistant", "Yes."))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bakeoff.cli.main import COMMANDS
 from bakeoff.settings import CHECKOUT
 
 SAMPLE = CHECKOUT / "samples" / "concierge"
@@ -66,10 +67,7 @@ def test_help_needs_no_heavy_import(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "command",
-    "demo serve documents search examples train adapters eval ask domains models doctor".split(),
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
     done = run(tmp_path, command, "--help")
     assert done.returncode == 0

@@ -23,7 +23,7 @@ def home(tmp_path: Path, corpus: list[Document], embedder: SentenceTransformerEm
     engine = open_database(Settings(home=tmp_path).url, tmp_path)
     add_documents(engine, DOMAIN, corpus, embedder, lambda *_: None)
     (tmp_path / "train.jsonl").write_text(
-        '{"id": "1", "question": "Are dogs allowed?", "answer": "Yes, in the garden rooms.", "document_ids": ["pets"]}\n'
+        '{"id": "1", "question": "Are dogs allowed?", "answer": "Yes, in garden rooms.", "document_ids": ["pets"]}\n'
         '{"id": "2", "question": "Is the pool open in May?", "answer": "Yes.", "document_ids": ["pool"]}\n'
     )
     with engine.begin() as connection:

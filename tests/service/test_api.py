@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from scripted_service import DOMAIN, ScriptedGenerator
 from openai import OpenAI
+from scripted_service import DOMAIN, ScriptedGenerator
 
 from bakeoff.artefacts import register_adapter
 from bakeoff.database import open_database

@@ -25,6 +25,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody
 from litestar.response import ServerSentEvent
 from litestar.testing import TestClient
+from live_service import Live
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from bakeoff.errors import NotFound
@@ -273,12 +274,6 @@ def fake_url(library: FakeLibrary) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def live_url(fake_url: str) -> str:
-    """Address of the service that the walk is done on."""
-    return fake_url
-
-
-@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
@@ -312,9 +307,9 @@ def watched(browser: Browser) -> Iterator[Watched]:
 
 
 @needs_chromium
-def test_a_person_chats_opens_a_citation_and_compares(watched: Watched, live_url: str) -> None:
-    walk(watched.page, live_url)
-    assert watched.hosts == {urlsplit(live_url).netloc}
+def test_a_person_chats_opens_a_citation_and_compares(watched: Watched, live: Live) -> None:
+    walk(watched.page, live.url)
+    assert watched.hosts == {urlsplit(live.url).netloc}
     assert watched.complaints == []
 
 

@@ -74,6 +74,7 @@ def recipe() -> Recipe:
             "token_budget": 3200,
             "max_epochs": 1,
             "passages_share": 0.5,
+            "passages_per_row": 2,
             "batch_tokens": 512,
             "max_row_tokens": 512,
             "lora_r": 4,

@@ -71,6 +71,7 @@ def test_only_the_adapter_learns(model: Any) -> None:
 def test_fresh_adapter_is_drawn_by_the_seed_and_changes_nothing(
     model_dir: Path, recipe: Recipe, rows: tuple[Row, ...]
 ) -> None:
+    rows = rows[:2]
     first, again, other = (load_model(model_dir, recipe, seed, torch.float32) for seed in (1, 1, 2))
     name = next(name for name, _ in first.named_parameters() if "lora_A" in name)
     assert torch.equal(first.get_parameter(name), again.get_parameter(name))
@@ -85,9 +86,8 @@ def test_dropout_acts_in_training_and_not_in_validation(
 ) -> None:
     dropped = load_model(model_dir, msgspec.structs.replace(recipe, lora_dropout=0.5), seed=0, dtype=torch.float32)
     dropped.load_state_dict(model.state_dict())
-    losses = {float(label_loss(dropped, rows)[0].detach()) for _ in range(2)}
-    assert len(losses) == 2
-    batches = [(0, 1), (2, 3)]
+    rows, batches = rows[:2], [(0, 1)]
+    assert len({float(label_loss(dropped, rows)[0].detach()) for _ in range(2)}) == 2
     assert validation_loss(dropped, rows, batches) == pytest.approx(validation_loss(model, rows, batches), rel=1e-5)
     assert len({float(label_loss(dropped, rows)[0].detach()) for _ in range(2)}) == 2
 
