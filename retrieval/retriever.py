@@ -107,8 +107,9 @@ class Retriever:
             others = other_embedders(connection, domain, self._embedder.name)
         if others:
             raise Mismatch(
-                f"documents of domain {domain!r} are embedded by {', '.join(others)}, not by {self._embedder.name}; embed "
-                f"them again with: bakeoff documents add PATH --domain {domain}, or set BAKEOFF_EMBEDDER back"
+                f"documents of domain {domain!r} are embedded by {', '.join(others)}, not by {self._embedder.name}; "
+                f"embed them again with: bakeoff documents add PATH --domain {domain}, "
+                "or set BAKEOFF_EMBEDDER back"
             )
         if not chunk_ids:
             return _Index(epoch, [], None)

@@ -114,7 +114,8 @@ class Answerer:
         if conversation[-1].role != "user":
             raise BadInput("the last message has to be the user's question (role 'user')", param="messages")
         question = conversation[-1].content
-        epoch, passages = state.domain.epoch, ()
+        epoch = state.domain.epoch
+        passages: tuple[Passage, ...] = ()
         if model.mode.uses_retrieval:
             result = self._retriever.search(model.domain, question, self.top_k)
             epoch, passages = result.epoch, result.passages

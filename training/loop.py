@@ -8,7 +8,7 @@ the same rows and seed goes on from there and ends where it would have ended.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from msgspec import Struct
 
 from bakeoff.errors import BakeoffError
+from bakeoff.progress import Progress
 from training.batches import make_batches
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.model import check_parity, label_loss, validation_loss
@@ -23,8 +24,6 @@ from training.recipe import Recipe
 from training.rows import Row
 
 CHECKPOINT_EVERY_S = 30.0
-Progress = Callable[[int, int, str], None]
-"""Steps done, steps in all, and a note with loss, tokens/s and time left."""
 
 
 class CurvePoint(Struct, frozen=True):

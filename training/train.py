@@ -20,10 +20,11 @@ from msgspec import Struct
 from bakeoff.artefacts import digest_of, read_manifest, write_artefact, write_json
 from bakeoff.chat_template import load_tokenizer
 from bakeoff.errors import BadInput, NotFound
+from bakeoff.progress import Progress
 from bakeoff.prompts import PROMPTS_VERSION
 from bakeoff.records import Example
 from training.batches import fill_of, make_batches
-from training.loop import CHECKPOINT_EVERY_S, Learned, Progress, learn
+from training.loop import CHECKPOINT_EVERY_S, Learned, learn
 from training.recipe import Recipe
 from training.rows import FindPassages, Row, RowSet, make_rows
 

@@ -1,8 +1,11 @@
 """`bakeoff demo`: the whole path on the sample domain: index, serve, train, score, and serve on.
 
-Every step is the one that the other commands run, and skips what is finished, so running it again resumes.
+Every step is one of the other commands and skips what is finished, so running it again resumes.
 """
 
+import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -10,12 +13,11 @@ import click
 import httpx
 
 from bakeoff.cli.eval import DEFAULT_LIMIT, evaluate_modes, show_summary
-from bakeoff.cli.output import progress_of, say, step
+from bakeoff.cli.output import say, step
 from bakeoff.cli.serve import listen, running_service
-from bakeoff.cli.train import train_adapter
 from bakeoff.cli.workspace import Workspace
-from bakeoff.errors import EngineDown
-from bakeoff.examples import import_examples, split_examples
+from bakeoff.errors import BakeoffError, EngineDown
+from bakeoff.examples import SPLITS, split_examples
 from bakeoff.models import find_model
 from bakeoff.modes import MODES
 from bakeoff.settings import CHECKOUT
@@ -59,8 +61,10 @@ def demo_command(port: int, exit_after: bool, tokens: int | None, limit: int, se
         answer = _ask(url, "rag", "Is there free parking at A and B Guest House?")
         say(f"    base, few-shot and rag answer since {time.monotonic() - started:.0f} s. rag says: {answer!r}")
         with step("3/5 Training an adapter"):
-            result = train_adapter(workspace, DOMAIN, recipe=None, seed=seed, tokens=tokens, fresh=False)
-            say(f"    adapter {result.adapter}: loss {result.train_loss:.3f}, validation {result.validation_loss:.3f}")
+            budget = [] if tokens is None else ["--tokens", str(tokens)]
+            trained = _run("train", "--domain", DOMAIN, "--seed", str(seed), *budget)
+            losses = f"loss {trained['train_loss']:.3f}, validation {trained['validation_loss']:.3f}"
+            say(f"    adapter {trained['adapter']}: {losses}")
             _ask(url, "hybrid", "Is there free parking at A and B Guest House?")
         with step("4/5 Scoring all modes on the same held-out questions"):
             summary = evaluate_modes(workspace, url, DOMAIN, list(MODES.values()), limit=limit, seed=seed)
@@ -76,20 +80,22 @@ def demo_command(port: int, exit_after: bool, tokens: int | None, limit: int, se
 
 
 def _index(workspace: Workspace) -> None:
-    from retrieval.documents import read_documents
-    from retrieval.shots import embed_shots
-    from retrieval.store import add_documents, document_ids
+    _run("documents", "add", str(SAMPLE / "documents.jsonl"), "--domain", DOMAIN)
+    for split in SPLITS:
+        with workspace.engine.connect() as connection:
+            is_there = bool(split_examples(connection, DOMAIN, split))
+        path = SAMPLE / f"{split}.jsonl"
+        if path.exists() and not is_there:
+            _run("examples", "import", str(path), "--domain", DOMAIN, "--split", split)
 
-    engine, embedder = workspace.engine, workspace.embedder
-    with progress_of("    documents") as progress:
-        add_documents(engine, DOMAIN, read_documents([SAMPLE / "documents.jsonl"]), embedder, progress)
-    for split in ("train", "test"):
-        with engine.begin() as connection:
-            if not split_examples(connection, DOMAIN, split):
-                path = SAMPLE / f"{split}.jsonl"
-                import_examples(connection, DOMAIN, split, path, document_ids(connection, DOMAIN))
-    with progress_of("    training questions") as progress:
-        embed_shots(engine, DOMAIN, embedder, progress)
+
+def _run(*words: str) -> Any:
+    """Run a command in a process of its own, which gives its memory back; its progress goes to our stderr."""
+    command = [sys.executable, "-m", "bakeoff.cli.main", *words, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise BakeoffError(f"this step failed, see above: bakeoff {' '.join(words)}")
+    return json.loads(done.stdout)
 
 
 def _ask(url: str, mode: str, question: str) -> str:

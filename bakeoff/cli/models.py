@@ -15,9 +15,8 @@ def models_command() -> None:
 @models_command.command("prepare")
 def prepare() -> None:
     """Convert the base model for training and for the embedded engine; what is done already is skipped."""
-    from service.embedded.export import export_base
-
     from bakeoff.models import SHIPPED_MODEL
+    from service.embedded.export import export_base
 
     settings = Workspace().settings
     if settings.model == SHIPPED_MODEL:
