@@ -122,6 +122,7 @@ def _embedded_generator(settings: Settings) -> Generator:
         engine_dir=settings.models / "engines",
         cache_dir=settings.home / "engines",
         find_adapter=lambda digest: adapters_dir(settings.home) / digest,
+        precision=settings.engine_precision,
         threads=settings.engine_threads,
         cache_mib=settings.engine_cache_mib,
         max_adapters=settings.engine_adapters,

@@ -84,9 +84,10 @@ def _check_package(name: str) -> Check:
 def _check_engine(settings: Settings) -> Check:
     from service.embedded.export import find_export
 
-    return _check(
-        "embedded engine's model", lambda: str(find_export(find_model(settings), settings.models / "engines"))
-    )
+    def find() -> str:
+        return str(find_export(find_model(settings), settings.models / "engines", settings.engine_precision))
+
+    return _check("embedded engine's model", find)
 
 
 def _check_disk(home: Path) -> Check:

@@ -24,5 +24,5 @@ def prepare() -> None:
             convert_shipped_model(settings)
     folder = find_model(settings)
     with step("Exporting the base model for the embedded engine"):
-        export_base(folder, settings.models / "engines")
+        export_base(folder, settings.models / "engines", settings.engine_precision)
     say(f"Base model: {folder}. Embedder: {find_embedder(settings)}")
