@@ -2,8 +2,9 @@
 
 from sqlalchemy import Engine, delete, insert, select
 
+from bakeoff.artefacts import digest_of
 from bakeoff.domains import find_domain
-from bakeoff.examples import find_examples, split_examples
+from bakeoff.examples import examples_table, find_examples, split_examples
 from bakeoff.progress import Progress
 from bakeoff.records import Example
 from retrieval.embedder import Embedder
@@ -60,9 +61,15 @@ def nearest_shots(engine: Engine, domain: str, question: str, embedder: Embedder
         return find_examples(connection, domain, [rows[position][0] for position in best])
 
 
-def has_shots(engine: Engine, domain: str, embedder: str) -> bool:
-    """Whether the domain has training examples that can be put before a question."""
-    table = shots_table.c
-    query = select(table.example_id).where(table.domain == domain, table.embedder == embedder).limit(1)
+def hash_shots(engine: Engine, domain: str, embedder: str) -> str | None:
+    """Digest of the training examples that can be put before a question; None where there are none."""
+    table = examples_table.c
+    query = (
+        select(table.id, table.question, table.answer)
+        .join(shots_table, (shots_table.c.domain == table.domain) & (shots_table.c.example_id == table.id))
+        .where(table.domain == domain, table.split == "train", shots_table.c.embedder == embedder)
+        .order_by(table.id)
+    )
     with engine.connect() as connection:
-        return connection.execute(query).first() is not None
+        rows = [tuple(row) for row in connection.execute(query)]
+    return digest_of(rows) if rows else None

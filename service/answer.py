@@ -19,7 +19,7 @@ from bakeoff.prompts import render_messages
 from bakeoff.records import Delta, Example, Message, Passage, Sampling
 from retrieval.embedder import Embedder
 from retrieval.retriever import Retriever
-from retrieval.shots import has_shots, nearest_shots
+from retrieval.shots import hash_shots, nearest_shots
 from service.generator import Generator
 
 
@@ -51,6 +51,8 @@ class ModelState(Struct, frozen=True):
     mode: Mode
     lack: Lack | None
     """What keeps it from answering; None when it can."""
+    shots: str | None = None
+    """Digest of the examples that a mode with shots chooses from."""
 
 
 class Answerer:
@@ -127,19 +129,22 @@ class Answerer:
         return Prepared(model, adapter, epoch, passages, messages)
 
     def _states(self, domain: Domain) -> list[ModelState]:
-        return [ModelState(domain, mode, self._find_lack(domain, mode)) for mode in MODES.values()]
-
-    def _find_lack(self, domain: Domain, mode: Mode) -> Lack | None:
-        if mode.uses_adapter and domain.adapter is None:
-            return Lack(f"no adapter is trained for {domain.name} yet", f"bakeoff train --domain {domain.name}")
-        if mode.uses_shots and not has_shots(self._engine, domain.name, self._embedder.name):
-            return Lack(
-                f"{domain.name} has no training examples yet",
-                f"bakeoff examples import FILE --domain {domain.name} --split train",
-            )
-        return None
+        shots = hash_shots(self._engine, domain.name, self._embedder.name)
+        return [
+            ModelState(domain, mode, _find_lack(domain, mode, shots), shots if mode.uses_shots else None)
+            for mode in MODES.values()
+        ]
 
     def _pinned(self, model: ModelName) -> str:
         assert model.adapter is not None
         with self._engine.connect() as connection:
             return find_adapter(connection, self._home, model.domain, model.adapter).digest
+
+
+def _find_lack(domain: Domain, mode: Mode, shots: str | None) -> Lack | None:
+    if mode.uses_adapter and domain.adapter is None:
+        return Lack(f"no adapter is trained for {domain.name} yet", f"bakeoff train --domain {domain.name}")
+    if mode.uses_shots and shots is None:
+        command = f"bakeoff examples import FILE --domain {domain.name} --split train"
+        return Lack(f"{domain.name} has no training examples yet", command)
+    return None

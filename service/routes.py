@@ -147,5 +147,6 @@ def _model(state: ModelState, answerer: Answerer, generator: Generator, name: Mo
         prompts_version=PROMPTS_VERSION,
         top_k=answerer.top_k if mode.uses_retrieval else None,
         num_shots=answerer.num_shots if mode.uses_shots else None,
+        shots=state.shots,
     )
     return Model(str(name or ModelName(domain.name, mode)), int(domain.created_at.timestamp()), facts)

@@ -173,6 +173,8 @@ class ModelFacts(Struct, frozen=True):
     prompts_version: int
     top_k: int | None
     num_shots: int | None
+    shots: str | None
+    """Digest of the training examples that the shots are chosen from."""
 
 
 class Model(Struct, frozen=True):

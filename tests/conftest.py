@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from corpus import CORPUS
 from live_service import DOMAIN, Live, fill_home, run_json
 from sqlalchemy import Engine
 
@@ -44,14 +45,7 @@ def model_dir() -> Path:
 @pytest.fixture
 def corpus() -> list[Document]:
     """Six documents about six things."""
-    return [
-        Document("parking", "Parking", "Parking behind the hotel costs 10 pounds per night."),
-        Document("pets", "Pets", "Dogs and cats may stay in the garden rooms free of charge."),
-        Document("breakfast", "Breakfast", "Breakfast is served from 7:00 to 10:30 in the winter garden."),
-        Document("wifi", "Internet", "The wireless network is free and reaches every room."),
-        Document("pool", "Swimming pool", "The pool is closed from October to April."),
-        Document("taxi", "Taxi", "A taxi to the railway station takes ten minutes."),
-    ]
+    return list(CORPUS)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from bakeoff.errors import BadInput, EngineDown
 if TYPE_CHECKING:
     import uvicorn
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 10
 
@@ -42,11 +43,16 @@ def serve_command(host: str, port: int, until_eof: bool) -> None:
 
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"Loading the model; then serving on {address} (web page at /, OpenAI API at /v1). Ctrl-C ends.")
+    if host not in LOOPBACK:
+        say(f"Warning: {host} is not this machine alone, and there are no keys: whoever reaches the port may ask.")
     config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     if until_eof:
         threading.Thread(target=_stop_at_eof, args=(server,), daemon=True).start()
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        say("Stopped.")
     if not server.started:
         raise EngineDown("the service did not start; the lines above say why. See also: bakeoff doctor")
 

@@ -146,10 +146,10 @@ def test_a_conversation_reaches_the_engine_whole(client: OpenAI, scripted: Scrip
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_cannot_be_answered_is_refused_by_name(
-    url: str, change: dict[str, Any], status: int, param: str | None, said: str, stream: bool
+    shared_url: str, change: dict[str, Any], status: int, param: str | None, said: str, stream: bool
 ) -> None:
     body = {"model": f"{DOMAIN}/base", "messages": QUESTION, "stream": stream, **change}
-    response = httpx.post(f"{url}/v1/chat/completions", json=body)
+    response = httpx.post(f"{shared_url}/v1/chat/completions", json=body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, param), error
     assert said in error["message"]
@@ -158,9 +158,9 @@ def test_what_cannot_be_answered_is_refused_by_name(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"model": 5}'])
-def test_a_body_that_is_no_request_gets_an_error_body(url: str, content: bytes) -> None:
+def test_a_body_that_is_no_request_gets_an_error_body(shared_url: str, content: bytes) -> None:
     headers = {"content-type": "application/json"}
-    response = httpx.post(f"{url}/v1/chat/completions", content=content, headers=headers)
+    response = httpx.post(f"{shared_url}/v1/chat/completions", content=content, headers=headers)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
 
