@@ -51,7 +51,8 @@ def delete(domain: str, yes: bool, as_json: bool) -> None:
         delete_domain(connection, domain)
         own -= {adapter.digest for adapter in list_adapters(connection, home)}
     for digest in own:
-        shutil.rmtree(adapters_dir(home) / digest, ignore_errors=True)
+        for folder in (adapters_dir(home) / digest, *(home / "engines").glob(f"{digest}-*")):
+            shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(runs_dir(home, domain), ignore_errors=True)
     if as_json:
         print_json({"deleted": domain})
