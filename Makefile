@@ -13,7 +13,7 @@ DEMO_FLAGS ?=
 # Extra words for pip when it installs torch, to choose a build (CPU, a CUDA version).
 TORCH_PIP_FLAGS ?=
 TORCH := torch==2.13.0
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --quiet
 
 # step TITLE, COMMAND: say what begins and how long it took.
 define step

@@ -41,7 +41,7 @@ def step(title: str) -> Iterator[None]:
 def progress_of(title: str) -> Iterator[Progress]:
     """A progress callback (done, in all, note): a bar on a terminal, a line every few seconds elsewhere."""
     if sys.stderr.isatty():
-        with tqdm(desc=title, file=sys.stderr, leave=True, dynamic_ncols=True) as bar:
+        with tqdm(desc=title, file=sys.stderr, leave=True, dynamic_ncols=True, disable=False) as bar:
 
             def draw(done: int, total: int, note: str) -> None:
                 bar.total = total
