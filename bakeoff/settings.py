@@ -69,4 +69,4 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 def _decode(kind: type, value: object) -> object:
     if kind is Path:
         return Path(str(value)).expanduser()
-    raise NotImplementedError(kind)
+    raise TypeError(f"no setting is of type {kind}")
