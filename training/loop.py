@@ -26,6 +26,8 @@ from training.recipe import Recipe
 from training.rows import Row
 
 CHECKPOINT_EVERY_S = 30.0
+TRIM_EVERY = 8
+"""Steps. Each trim is paid back in page faults; without any, memory grew from 3 to 4.4 GiB in two minutes."""
 
 
 class CurvePoint(Struct, frozen=True):
@@ -101,8 +103,9 @@ def learn(
                 f"training stopped: the loss became {loss_sum / num_labels} (gradient norm {norm}) at step "
                 f"{state.step + 1} of {len(batches)}; lower learning_rate = {recipe.learning_rate:g} and train again"
             )
-        _trim_memory()
         state.step += 1
+        if state.step % TRIM_EVERY == 0:
+            _trim_memory()
         state.tokens += sum(lengths[position] for position in batch)
         state.loss_sum += loss_sum
         state.num_labels += num_labels

@@ -34,7 +34,7 @@ WATCH_EVERY_S = 5
 @click.option(
     "--tokens",
     type=click.IntRange(1_000),
-    help="Training tokens; the default recipe's 75,000 are what two cores learn in about 5 minutes.",
+    help="Training tokens; the default recipe's 150,000 are what two cores learn in about 5 minutes.",
 )
 @click.option(
     "--limit",
