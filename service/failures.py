@@ -37,6 +37,9 @@ def describe(error: Exception) -> tuple[int, ErrorBody]:
         if isinstance(error, kind):
             param = "model" if kind in (NotFound, NotReady) else getattr(error, "param", None)
             return status, ErrorBody(ErrorDetail(str(error), type_, param, code))
+    if _is_too_deep(error):
+        body = ErrorBody(ErrorDetail("the body is nested too deeply", "invalid_request_error", None, None))
+        return HTTP_400_BAD_REQUEST, body
     if isinstance(error, ValidationException):
         details = [detail for detail in error.extra or [] if isinstance(detail, dict)]
         param = details[0].get("key") if details else None
@@ -48,6 +51,12 @@ def describe(error: Exception) -> tuple[int, ErrorBody]:
     logger.error("unexpected error", exc_info=error)
     body = ErrorBody(ErrorDetail("an unexpected error; the service's log has it", "server_error", None, None))
     return HTTP_500_INTERNAL_SERVER_ERROR, body
+
+
+def _is_too_deep(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, RecursionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Response[Any] | Template:

@@ -12,6 +12,8 @@ from bakeoff.errors import BadInput
 from bakeoff.records import Message, Passage, Sampling
 
 MAX_STOPS = 4
+MAX_SEED = 2**31 - 1
+"""Engines take 31 bits; another seed is folded into them, so that every one that OpenAI takes is taken."""
 
 
 class TextPart(Struct, frozen=True):
@@ -249,7 +251,7 @@ def to_sampling(request: ChatRequest, default_max_tokens: int) -> Sampling:
         max_tokens=request.max_completion_tokens or request.max_tokens or default_max_tokens,
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
-        seed=request.seed,
+        seed=None if request.seed is None else request.seed & MAX_SEED,
         stop=tuple(stop),
     )
 

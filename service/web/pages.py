@@ -144,7 +144,7 @@ def show_report(library: Shelf, domain: FromPath[str], run_id: FromPath[str]) ->
     """The report of a run, or of the newest one under `latest`."""
     page = library.report(domain, None if run_id == "latest" else run_id).read_bytes()
     headers = {"Content-Security-Policy": report_csp(page)}
-    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+    return Response(page, media_type="text/html", headers=headers)
 
 
 def document_path(domain: str, document_id: str, chunk_id: str = "") -> str:

@@ -157,7 +157,7 @@ def test_what_cannot_be_answered_is_refused_by_name(
     assert response.headers.get("x-should-retry") == ("false" if status == 409 else None)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"model": 5}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b'{"model": 5}', b"[" * 100_000])
 def test_a_body_that_is_no_request_gets_an_error_body(shared_url: str, content: bytes) -> None:
     headers = {"content-type": "application/json"}
     response = httpx.post(f"{shared_url}/v1/chat/completions", content=content, headers=headers)

@@ -70,6 +70,13 @@ def test_the_same_seed_gives_the_same_scores(live: Live) -> None:
     assert "fine-tuned" in report.text
 
 
+@pytest.mark.parametrize("seed", [-5, 10**20, 0])
+def test_any_seed_repeats_itself_and_harms_no_one(client: OpenAI, seed: int) -> None:
+    ask: dict[str, Any] = {"model": f"{DOMAIN}/base", "messages": QUESTION, "temperature": 1, "max_tokens": 8}
+    first, second = (client.chat.completions.create(**ask, seed=seed).choices[0].message.content for _ in range(2))
+    assert first == second
+
+
 def test_ask_prints_the_answer_with_its_passages(live: Live) -> None:
     answer = live.run("ask", QUESTION[0]["content"], "--domain", DOMAIN, "--mode", "hybrid", "--url", live.url)
     assert set(answer) == {"answer", "mode", "citations", "passages", "usage"}
