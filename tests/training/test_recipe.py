@@ -13,7 +13,7 @@ def test_default_recipe_sets_every_knob_and_explains_it() -> None:
     for knob in Recipe.__struct_fields__:
         (number,) = [number for number, line in enumerate(lines) if line.startswith(f"{knob} = ")]
         assert lines[number - 1].startswith("# "), f"{knob} has no comment above it"
-    assert load_recipe().token_budget == 75_000
+    assert load_recipe().token_budget == 150_000
 
 
 def test_file_is_laid_over_the_default_and_flags_over_the_file(tmp_path: Path) -> None:

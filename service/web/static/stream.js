@@ -12,7 +12,9 @@ export async function streamCompletion({ model, messages, signal, onText }) {
   const answer = {
     text: "", annotations: [], passages: [], adapter: null, usage: null, finishReason: null, firstTokenMs: null, latencyMs: 0,
   };
-  const body = JSON.stringify({ model, messages, stream: true, stream_options: { include_usage: true } });
+  // Greedy, as eval measures: what a person reads here is what the table scored.
+  const sampling = { temperature: 0, stream: true, stream_options: { include_usage: true } };
+  const body = JSON.stringify({ model, messages, ...sampling });
   const headers = { "content-type": "application/json" };
   const reply = await fetch("/v1/chat/completions", { method: "POST", headers, body, signal });
   if (!reply.ok) throw new Error(await readError(reply));
