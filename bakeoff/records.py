@@ -1,7 +1,7 @@
 """The values that cross a package border: frozen, compared by content, JSON in and out through msgspec.
 
 A question becomes `Message`s, a document becomes `Chunk`s, a chunk found for a question is a `Passage`, a question
-with its target is an `Example`, and what a model wrote is a `Completion`.
+with its target is an `Example`, and what a model writes comes as `Delta`s.
 """
 
 from typing import Any, Literal
@@ -85,11 +85,3 @@ class Delta(Struct, frozen=True):
     completion_tokens: int = 0
     cached_tokens: int = 0
     """Prompt tokens that were not computed again because the engine still had their prefix."""
-
-
-class Usage(Struct, frozen=True):
-    """Tokens of one answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
