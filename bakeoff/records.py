@@ -25,30 +25,45 @@ class Document(Struct, frozen=True):
     id: str
     title: str
     text: str
+    """Plain text or Markdown; a form feed stands between two pages."""
     source: str = ""
+    """Where a reader finds it: an address, a path."""
+    origin: str = ""
+    """The file it was read from, an absolute path; empty for text that came otherwise."""
 
 
 class Chunk(Struct, frozen=True):
     """A stored slice of a document."""
 
     chunk_id: str
-    """Hash of the document id, the title and the text: the same content keeps its id."""
+    """Hash of the document id, the title, the heading and the text: the same content keeps its id."""
     document_id: str
     title: str
     text: str
+    heading: str = ""
+    """The headings above it, outermost first, joined by " > "; empty where there are none."""
+    page: int | None = None
+    """Page of the document it begins on, from 1; None where the format has no pages."""
 
 
 class Passage(Struct, frozen=True):
-    """A chunk returned for a question."""
+    """What was found for a question: a chunk, or several neighbouring chunks of one document joined."""
 
     rank: int
     """1 for the best."""
     score: float
-    """Higher is better; nothing else is promised."""
+    """How likely the passage holds the answer, from 0 to 1; never rises with the rank."""
     document_id: str
     chunk_id: str
+    """Of the best chunk in it."""
     title: str
     text: str
+    heading: str = ""
+    """As of a chunk; of the first chunk in it."""
+    page: int | None = None
+    """As of a chunk; of the first chunk in it."""
+    chunk_ids: tuple[str, ...] = ()
+    """Every chunk in it, in the order of the document."""
 
 
 class Example(Struct, frozen=True):

@@ -22,6 +22,15 @@ class Embedder(Protocol):
         """Recorded with every vector: vectors of another embedder are never compared with these."""
         ...
 
+    @property
+    def max_tokens(self) -> int:
+        """Longest text it reads whole, in tokens, special tokens included."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has for this embedder, special tokens included."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return (n, dim) float32, unit length, in the order of the texts."""
         ...
@@ -40,6 +49,18 @@ class SentenceTransformerEmbedder:
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(str(self._model_dir), device="cpu", local_files_only=True)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text it reads whole, in tokens, special tokens included."""
+        return int(self._model.max_seq_length)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, special tokens included."""
+        if not texts:
+            return []
+        ids = self._model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        return [len(row) for row in ids]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return (n, dim) float32, unit length, in the order of the texts."""
