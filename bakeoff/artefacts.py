@@ -123,6 +123,11 @@ def write_json(path: Path, value: object) -> None:
         partial.unlink(missing_ok=True)
 
 
+def indexes_dir(home: Path) -> Path:
+    """Where the snapshots of indexes lie, a folder a domain."""
+    return home / "indexes"
+
+
 def adapters_dir(home: Path) -> Path:
     """Where adapter folders lie, each named by its digest."""
     return home / "adapters"

@@ -4,6 +4,10 @@ It is the truth for domains, documents, chunks with their vectors, examples and 
 folded weights) are derived and can be made again. SQLite by default, in WAL mode: readers never wait for a writer.
 """
 
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import alembic.command
@@ -12,11 +16,13 @@ from advanced_alchemy.config import EngineConfig, SQLAlchemySyncConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock
-from sqlalchemy import Engine, MetaData, event
+from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 
 from bakeoff.errors import BadInput, Mismatch
+
+logger = logging.getLogger(__name__)
 
 metadata = MetaData(
     naming_convention={
@@ -28,6 +34,7 @@ metadata = MetaData(
 )
 MIGRATIONS = Path(__file__).parent / "migrations"
 SQLITE_BUSY_TIMEOUT_MS = 30_000
+CHECKPOINT_TRIES = 50
 
 
 def open_database(url: str, home: Path) -> Engine:
@@ -56,6 +63,40 @@ def open_database(url: str, home: Path) -> Engine:
     return engine
 
 
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection whose statements all see one state of the database; never waits for a writer."""
+    if engine.dialect.name == "sqlite":
+        with engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN")  # the driver itself begins before writes only
+            yield connection
+    else:
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection, connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that commits when the block ends well. SQLite lets one write at a time: the others wait here."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # a lock taken after the first read could be refused
+        yield connection
+
+
+def erase_traces(engine: Engine) -> None:
+    """Make sure that deleted rows are gone from the disk too: from the write-ahead log and from dead row versions."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if engine.dialect.name != "sqlite":
+            connection.exec_driver_sql("VACUUM")
+            return
+        for _ in range(CHECKPOINT_TRIES):  # secure_delete has overwritten the rows themselves
+            if not connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one():
+                return
+            time.sleep(0.1)
+    logger.warning("the write-ahead log is in use; what was erased leaves it with the next checkpoint")
+
+
 def _migrate(engine: Engine, home: Path) -> None:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -77,5 +118,6 @@ def _tune_sqlite(connection: DBAPIConnection, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA secure_delete=ON")
     cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
     cursor.close()

@@ -18,6 +18,8 @@ domains_table = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("epoch", Integer, nullable=False),
+    Column("permissions", Integer, nullable=False, default=0),
+    Column("purged", Integer, nullable=False, default=0),
     Column("adapter", String(64)),
     Column("created_at", DateTimeUTC, nullable=False),
 )
@@ -29,9 +31,18 @@ class Domain(Struct, frozen=True):
     name: str
     epoch: int
     """Counts the changes of its documents; 0 for none yet."""
+    permissions: int
+    """Counts the changes of who may see them."""
+    purged: int
+    """The epoch of the last purge: what was derived from documents before it may hold what was erased."""
     adapter: str | None
     """Digest of the promoted adapter."""
     created_at: datetime
+
+    @property
+    def generation(self) -> str:
+        """What was derived from the documents of another generation may hold what was erased since."""
+        return f"{self.created_at.isoformat()} {self.purged}"
 
 
 def list_domains(connection: Connection) -> list[Domain]:
@@ -60,15 +71,28 @@ def ensure_domain(connection: Connection, name: str) -> Domain:
     """
     check_domain_name(name)
     if connection.execute(select(domains_table.c.name).where(domains_table.c.name == name)).first() is None:
-        connection.execute(insert(domains_table).values(name=name, epoch=0, created_at=datetime.now(UTC)))
+        connection.execute(
+            insert(domains_table).values(name=name, epoch=0, permissions=0, purged=0, created_at=datetime.now(UTC))
+        )
     return find_domain(connection, name)
 
 
 def advance_epoch(connection: Connection, name: str) -> int:
-    """Count one change of the domain's documents, in the caller's transaction; return the new epoch."""
+    """Count one change of the domain's documents, in the caller's transaction; return the new epoch.
+
+    Called before anything is read or written for the change: the row stays locked until the transaction ends, so that
+    the changes of one domain come one after another.
+    """
     rows = domains_table.c.name == name
     connection.execute(update(domains_table).where(rows).values(epoch=domains_table.c.epoch + 1))
     return find_domain(connection, name).epoch
+
+
+def advance_permissions(connection: Connection, name: str) -> int:
+    """Count one change of who may see what, in the caller's transaction; return the new count."""
+    rows = domains_table.c.name == name
+    connection.execute(update(domains_table).where(rows).values(permissions=domains_table.c.permissions + 1))
+    return find_domain(connection, name).permissions
 
 
 def delete_domain(connection: Connection, name: str) -> None:

@@ -43,6 +43,15 @@ def find_embedder(settings: Settings) -> Path:
     return _find(settings.embedder, "BAKEOFF_EMBEDDER")
 
 
+def find_reranker(settings: Settings) -> Path | None:
+    """Folder of the reranker (a sentence-transformers CrossEncoder); None where none is set.
+
+    Raises:
+        NotReady: it is neither here nor on the hub.
+    """
+    return _find(settings.reranker, "BAKEOFF_RERANKER") if settings.reranker else None
+
+
 def convert_shipped_model(settings: Settings) -> bool:
     """Turn the shipped GGUF file into a folder of bfloat16 safetensors, unless that was done.
 

@@ -25,7 +25,8 @@ class Document(Struct, frozen=True):
     id: str
     title: str
     text: str
-    """Plain text or Markdown; a form feed stands between two pages."""
+    """Plain text or Markdown: headings with `#`, tables with `|`. Where the format has pages, a form feed begins each
+    of them, the first too: a text of one page begins with its form feed, a text without any has no pages."""
     source: str = ""
     """Where a reader finds it: an address, a path."""
     origin: str = ""

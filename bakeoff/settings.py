@@ -30,6 +30,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Any SQLAlchemy URL. Empty: SQLite in `home`."""
     top_k: int = 5
     """Passages put before the model in `rag` and `hybrid`."""
+    passage_tokens: int = 1500
+    """Longest that the passages of one question may be together, in the embedder's tokens; 0 for no limit."""
+    reranker: str = ""
+    """A sentence-transformers CrossEncoder that orders the best passages anew: a local path or a Hugging Face id."""
+    abstention: str = "I don't know: the documents I may read do not say."
+    """What `rag` and `hybrid` answer where the evidence is too weak, in a domain that was tuned."""
     num_shots: int = 5
     """Training examples put before the question in `few-shot`."""
     max_tokens: int = 256

@@ -1,23 +1,73 @@
-"""Question -> the best passages of one epoch: the only module of retrieval that answers questions for others.
+"""Question -> the best passages of one epoch that the caller may see: the module that answers questions for others.
 
-The FAISS index is a cache of the database: each search reads the domain's epoch, and when it has moved on, the index is
-built anew from the vectors of that epoch before it answers. A search sees one epoch, whole.
+A search takes a view of the index, ranks rows in it, and then reads the texts and the caller's permissions in one
+transaction of the database. When permissions changed or a text was purged since the view was made, it starts over with
+a new view: what a caller gets is what the database grants at that moment, and from one epoch, whole.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+from pathlib import Path
 
-import faiss
+import msgspec
+import numpy as np
 from msgspec import Struct
 from sqlalchemy import Engine
 
+from bakeoff.database import reading
 from bakeoff.domains import find_domain
-from bakeoff.errors import BadInput, Mismatch
+from bakeoff.errors import BadInput
 from bakeoff.records import Passage
-from retrieval.embedder import Embedder
-from retrieval.store import load_chunks, load_vectors, other_embedders
+from retrieval.catalogue import StoredChunk, load_chunks
+from retrieval.chunking import text_to_embed
+from retrieval.embedder import Embedder, Vectors
+from retrieval.index.live import Limits, LiveIndex
+from retrieval.index.vectors import Built
+from retrieval.index.view import View
+from retrieval.normalise import fold_text
+from retrieval.ranking import POOL, Candidate, rank_candidates
+from retrieval.reranker import Reranker
+from retrieval.tables import EVERYONE
+from retrieval.tuning import Tuning, evidence_features, load_tuning, passage_features
 
 MAX_TOP_K = 100
+RERANKED = 20
+"""Candidates a reranker reads."""
+_MAX_TRIES = 50
+
+
+class SearchOptions(Struct, frozen=True, kw_only=True):
+    """What is asked of a search beside the question."""
+
+    top_k: int = 5
+    """Passages wanted, 1 to 100."""
+    groups: frozenset[str] = frozenset({EVERYONE})
+    """Of the caller; see `permissions.caller_groups`."""
+    epoch: int | None = None
+    """An epoch of the past; None for now."""
+    repeats: bool = False
+    """Whether several passages may come from one document."""
+    max_tokens: int = 0
+    """Of all passages together, as the embedder counts; the first passage is kept whatever its length. 0: no limit."""
+    without: frozenset[str] = frozenset()
+    """Documents to search as if they were not there."""
+
+
+class Explanation(Struct, frozen=True):
+    """Why a passage was found, and stands where it stands."""
+
+    dense_rank: int | None
+    """Its document's rank by meaning, from 1; None when it was not found so."""
+    cosine: float
+    lexical_rank: int | None
+    """Its document's rank by words."""
+    bm25: float
+    coverage: float
+    """Share of the question's words, by weight, that the passage holds; 0 to 1."""
+    fused: float
+    reranked: float | None
+    """The reranker's score; None without one."""
 
 
 class SearchResult(Struct, frozen=True):
@@ -25,94 +75,233 @@ class SearchResult(Struct, frozen=True):
 
     epoch: int
     passages: tuple[Passage, ...]
-    """Best first; fewer than `top_k` where the domain holds fewer chunks."""
-
-
-class _Index(Struct):
-    epoch: int
-    chunk_ids: list[str]
-    vectors: faiss.IndexFlatIP | None
+    """Best first; fewer than `top_k` where the caller may see fewer documents, or the token limit is reached."""
+    evidence: float = 0.0
+    """How likely any of them holds the answer, 0 to 1."""
+    is_answerable: bool = True
+    """Whether the evidence reaches the domain's threshold; true for a domain that was not tuned."""
+    explanations: tuple[Explanation, ...] = ()
+    """One a passage."""
 
 
 class Retriever:
     """Searches domains; thread-safe, and one serves every thread of a process."""
 
-    def __init__(self, engine: Engine, embedder: Embedder) -> None:
-        self._engine = engine
-        self._embedder = embedder
-        self._indexes: dict[str, _Index] = {}
-        self._lock = threading.Lock()
-
-    def search(self, domain: str, question: str, top_k: int) -> SearchResult:
-        """Return the passages nearest to the question.
+    def __init__(
+        self,
+        engine: Engine,
+        embedder: Embedder,
+        folder: Path,
+        *,
+        reranker: Reranker | None = None,
+        limits: Limits | None = None,
+        keeps: bool = False,
+    ) -> None:
+        """Open nothing yet.
 
         Args:
-            top_k: passages wanted, 1 to 100.
+            folder: holds a folder of snapshots for each domain.
+            reranker: orders the best candidates anew.
+            limits: when indexes are built anew.
+            keeps: whether they are built anew in the background: for processes that stay.
+        """
+        self._engine = engine
+        self._embedder = embedder
+        self._folder = folder
+        self._reranker = reranker
+        self._limits = limits or Limits()
+        self._keeps = keeps
+        self._indexes: dict[str, LiveIndex] = {}
+        self._lock = threading.Lock()
+
+    def search(self, domain: str, question: str, options: SearchOptions | None = None) -> SearchResult:
+        """Return the best passages for a question.
 
         Raises:
             NotFound: no such domain.
-            BadInput: an empty question or a `top_k` out of range.
+            BadInput: an empty question, `top_k` out of range, or an epoch that the domain does not have.
             Mismatch: the domain's documents were embedded by another embedder.
         """
-        return self.search_many(domain, [question], top_k)[0]
+        return self.search_many(domain, [question], options)[0]
 
-    def search_many(self, domain: str, questions: Sequence[str], top_k: int) -> list[SearchResult]:
-        """Search several questions in one epoch; otherwise as `search`."""
-        if not 1 <= top_k <= MAX_TOP_K:
-            raise BadInput(f"top_k must be from 1 to {MAX_TOP_K}, but is {top_k}", param="top_k")
+    def search_many(
+        self, domain: str, questions: Sequence[str], options: SearchOptions | None = None
+    ) -> list[SearchResult]:
+        """Search several questions, each as `search` does."""
+        options = options or SearchOptions()
+        if not 1 <= options.top_k <= MAX_TOP_K:
+            raise BadInput(f"top_k must be from 1 to {MAX_TOP_K}, but is {options.top_k}", param="top_k")
         if not all(question.strip() for question in questions):
             raise BadInput("the question is empty", param="question")
+        with self._engine.connect() as connection:
+            find_domain(connection, domain)
         if not questions:
             return []
-        embeddings = None
-        while True:
-            index = self._current_index(domain)
-            if index.vectors is None:
-                return [SearchResult(index.epoch, ())] * len(questions)
-            if embeddings is None:
-                embeddings = self._embedder.embed(questions)
-            scores, positions = index.vectors.search(embeddings, min(top_k, len(index.chunk_ids)))
-            wanted = {index.chunk_ids[position] for row in positions for position in row}
-            with self._engine.connect() as connection:
-                chunks = load_chunks(connection, domain, sorted(wanted))
-            if wanted <= chunks.keys():  # else the documents changed meanwhile: search the new epoch
-                break
-        results = []
-        for row_scores, row in zip(scores, positions, strict=True):
-            found = [chunks[index.chunk_ids[position]] for position in row]
-            passages = tuple(
-                Passage(rank, round(float(score), 6), chunk.document_id, chunk.chunk_id, chunk.title, chunk.text)
-                for rank, (score, chunk) in enumerate(zip(row_scores, found, strict=True), start=1)
-            )
-            results.append(SearchResult(index.epoch, passages))
-        return results
+        folded = [fold_text(question) for question in questions]
+        queries = self._embedder.embed(folded)
+        with self._engine.connect() as connection:
+            tuning = load_tuning(connection, domain, self._embedder.name)
+        pairs = zip(folded, queries, strict=True)
+        return [self._search(domain, question, query, options, tuning) for question, query in pairs]
+
+    def candidates(
+        self, domain: str, question: str, query: Vectors, options: SearchOptions, tuning: Tuning
+    ) -> list[tuple[str, Candidate]]:
+        """What a search would choose from: document id and candidate, best first. For fitting a tuning."""
+        view = self._view(domain, options.epoch)
+        visible = view.visible(options.groups, options.without)
+        found = rank_candidates(view, visible, question, query, tuning.fusion, POOL, repeats=options.repeats)
+        names = view.base.documents.names
+        return [(names[int(view.documents[candidate.row])], candidate) for candidate in found]
 
     def epoch(self, domain: str) -> int:
         """The domain's epoch now."""
         with self._engine.connect() as connection:
             return find_domain(connection, domain).epoch
 
-    def _current_index(self, domain: str) -> _Index:
+    def refresh(self, domain: str) -> None:
+        """Bring the domain's index level with the database now, so that no search has to."""
+        self._index(domain).view()
+
+    def build(self, domain: str) -> Built:
+        """Build the domain's index anew and snapshot it; see `LiveIndex.build`."""
+        return self._index(domain).build()
+
+    def build_if_due(self, domain: str) -> Built | None:
+        """Build the domain's index anew where it is time for that; see `LiveIndex.build_if_due`."""
+        return self._index(domain).build_if_due()
+
+    def _search(
+        self, domain: str, question: str, query: Vectors, options: SearchOptions, tuning: Tuning
+    ) -> SearchResult:
+        pool = max(POOL, 4 * options.top_k)
+        for _ in range(_MAX_TRIES):
+            view = self._view(domain, options.epoch)
+            visible = view.visible(options.groups, options.without)
+            candidates = rank_candidates(view, visible, question, query, tuning.fusion, pool, repeats=options.repeats)
+            chosen = _drop_joined(candidates)[
+                : options.top_k if self._reranker is None else max(RERANKED, options.top_k)
+            ]
+            keys = view.base.rows.keys
+            wanted = [int(keys[row]) for candidate in chosen for row in candidate.neighbours]
+            with reading(self._engine) as connection:
+                now = find_domain(connection, domain)
+                chunks = load_chunks(connection, domain, wanted, options.groups)
+            if (now.permissions, now.generation) == (view.permissions, view.generation) and chunks.keys() >= set(
+                wanted
+            ):
+                break
+        else:
+            raise RuntimeError(f"permissions of domain {domain!r} changed {_MAX_TRIES} times during one search")
+        joined = [[chunks[int(keys[row])] for row in candidate.neighbours] for candidate in chosen]
+        best = [chunks[int(keys[candidate.row])].chunk.chunk_id for candidate in chosen]
+        found = list(zip(chosen, best, joined, strict=True))
+        scores = self._rerank(question, [parts for _, _, parts in found])
+        if scores is not None:
+            order = np.argsort(-np.array(scores), kind="stable")[: options.top_k].tolist()
+            found, scores = [found[place] for place in order], [scores[place] for place in order]
+        passages = _make_passages([(c, chunk_id, parts) for c, chunk_id, parts in found], tuning)
+        passages = passages[: self._fit_tokens(passages, options.max_tokens)]
+        explanations = tuple(
+            _explain(candidate, None if scores is None else scores[place])
+            for place, (candidate, _, _) in enumerate(found[: len(passages)])
+        )
+        evidence = tuning.evidence.probability(evidence_features(candidates)) if candidates else 0.0
+        return SearchResult(
+            epoch=view.epoch,
+            passages=passages,
+            evidence=round(evidence, 4),
+            is_answerable=evidence >= tuning.threshold,
+            explanations=explanations,
+        )
+
+    def _rerank(self, question: str, found: Sequence[Sequence[StoredChunk]]) -> list[float] | None:
+        if self._reranker is None or not found:
+            return None
+        texts = [text_to_embed(msgspec.structs.replace(parts[0].chunk, text=_join(parts))) for parts in found]
+        return self._reranker.score(question, texts)
+
+    def _fit_tokens(self, passages: Sequence[Passage], max_tokens: int) -> int:
+        """How many of the first passages fit; at least one."""
+        if not max_tokens or not passages:
+            return len(passages)
+        total = 0
+        for count, num_tokens in enumerate(self._embedder.count_tokens([passage.text for passage in passages])):
+            total += num_tokens
+            if total > max_tokens and count:
+                return count
+        return len(passages)
+
+    def _view(self, domain: str, epoch: int | None) -> View:
+        index = self._index(domain)
+        return index.view() if epoch is None else index.past_view(epoch)
+
+    def _index(self, domain: str) -> LiveIndex:
         with self._lock:
-            epoch = self.epoch(domain)
             index = self._indexes.get(domain)
-            if index is None or index.epoch != epoch:
-                index = self._indexes[domain] = self._build(domain)
+            if index is None:
+                folder = snapshots_folder(self._folder, domain)
+                index = LiveIndex(self._engine, domain, self._embedder.name, folder, self._limits, keeps=self._keeps)
+                self._indexes[domain] = index
             return index
 
-    def _build(self, domain: str) -> _Index:
-        with self._engine.connect() as connection, connection.begin():
-            epoch = find_domain(connection, domain).epoch
-            chunk_ids, vectors = load_vectors(connection, domain, self._embedder.name)
-            others = other_embedders(connection, domain, self._embedder.name)
-        if others:
-            raise Mismatch(
-                f"documents of domain {domain!r} are embedded by {', '.join(others)}, not by {self._embedder.name}; "
-                f"embed them again with: bakeoff documents add PATH --domain {domain}, "
-                "or set BAKEOFF_EMBEDDER back"
+
+def snapshots_folder(folder: Path, domain: str) -> Path:
+    """Where a domain's snapshots lie."""
+    return folder / domain
+
+
+def _drop_joined(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Leave out candidates whose row stands in a better one already, as its neighbour."""
+    seen: set[int] = set()
+    kept = []
+    for candidate in candidates:
+        if candidate.row not in seen:
+            seen.update(candidate.neighbours)
+            kept.append(candidate)
+    return kept
+
+
+def _make_passages(
+    found: Collection[tuple[Candidate, str, Sequence[StoredChunk]]], tuning: Tuning
+) -> tuple[Passage, ...]:
+    passages = []
+    score = 1.0
+    for rank, (candidate, chunk_id, parts) in enumerate(found, start=1):
+        score = min(score, tuning.passage.probability(passage_features(candidate)))
+        first = parts[0].chunk
+        passages.append(
+            Passage(
+                rank=rank,
+                score=round(score, 4),
+                document_id=first.document_id,
+                chunk_id=chunk_id,
+                title=first.title,
+                text=_join(parts),
+                heading=first.heading,
+                page=first.page,
+                chunk_ids=tuple(part.chunk.chunk_id for part in parts),
             )
-        if not chunk_ids:
-            return _Index(epoch, [], None)
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(vectors)
-        return _Index(epoch, chunk_ids, index)
+        )
+    return tuple(passages)
+
+
+def _join(parts: Sequence[StoredChunk]) -> str:
+    """Texts of neighbouring chunks, a heading between two where it changes."""
+    text = parts[0].chunk.text
+    for before, part in pairwise(parts):
+        heading = f"{part.chunk.heading}\n" if part.chunk.heading != before.chunk.heading else ""
+        text += f"\n{heading}{part.chunk.text}"
+    return text
+
+
+def _explain(candidate: Candidate, reranked: float | None) -> Explanation:
+    return Explanation(
+        dense_rank=candidate.dense_rank,
+        cosine=round(candidate.cosine, 4),
+        lexical_rank=candidate.lexical_rank,
+        bm25=round(candidate.bm25, 4),
+        coverage=round(candidate.coverage, 4),
+        fused=round(candidate.fused, 6),
+        reranked=reranked,
+    )

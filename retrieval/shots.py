@@ -7,8 +7,8 @@ from bakeoff.domains import find_domain
 from bakeoff.examples import examples_table, find_examples, split_examples
 from bakeoff.progress import Progress
 from bakeoff.records import Example
-from retrieval.embedder import Embedder
-from retrieval.store import stack_vectors
+from retrieval.embedder import Embedder, Vectors
+from retrieval.index.rows import stack_vectors
 from retrieval.tables import shots_table
 
 BATCH_SIZE = 256
@@ -59,6 +59,14 @@ def nearest_shots(engine: Engine, domain: str, question: str, embedder: Embedder
         similarities = stack_vectors([vector for _, vector in rows]) @ embedder.embed([question])[0]
         best = similarities.argsort(kind="stable")[::-1][:num_shots][::-1]
         return find_examples(connection, domain, [rows[position][0] for position in best])
+
+
+def load_questions(engine: Engine, domain: str, embedder: str) -> Vectors:
+    """Vectors of the domain's training questions, (n, dim); (0, 0) for none."""
+    table = shots_table.c
+    query = select(table.vector).where(table.domain == domain, table.embedder == embedder).order_by(table.example_id)
+    with engine.connect() as connection:
+        return stack_vectors(connection.scalars(query).all())
 
 
 def hash_shots(engine: Engine, domain: str, embedder: str) -> str | None:

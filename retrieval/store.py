@@ -1,22 +1,27 @@
-"""Documents, chunks, vectors and the domain's epoch, written in one transaction: what every index is built from.
+"""Writing documents: a document, its chunks, their vectors, its groups and the epoch, in one transaction.
 
-A batch of documents is embedded first and written after, so that the database is locked for milliseconds; a batch
-that was written stays written, and adding the same documents again passes over those that have not changed.
+What is to be written is cut and embedded first, so that the database is locked for milliseconds. A chunk whose id is
+known keeps its vector, so an edit embeds only what it changed. A batch that was written stays written, and adding the
+same documents again passes over those that have not changed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from msgspec import Struct
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, insert, select, update
 
-from bakeoff.domains import advance_epoch, ensure_domain, find_domain
+from bakeoff.database import reading, writing
+from bakeoff.domains import ensure_domain, find_domain
 from bakeoff.errors import NotFound
 from bakeoff.progress import Progress
 from bakeoff.records import Chunk, Document
-from retrieval.chunking import cut_chunks, text_to_embed
-from retrieval.embedder import Embedder, Vectors
-from retrieval.tables import chunks_table, documents_table
+from retrieval.chunking import CHUNKER_VERSION, cut_documents, text_to_embed
+from retrieval.embedder import Embedder
+from retrieval.history import begin_epoch
+from retrieval.index.terms import TERMS_VERSION, pack_terms
+from retrieval.normalise import fold_text
+from retrieval.permissions import check_groups, load_groups, write_groups
+from retrieval.tables import ALIVE, EVERYONE, chunks_table, documents_table, grants_table
 
 BATCH_DOCUMENTS = 64
 
@@ -29,203 +34,250 @@ class AddCounts(Struct, frozen=True):
     unchanged: int
     chunks: int
     """Chunks written."""
+    embedded: int
+    """Chunks that had to be embedded: the others' vectors were there."""
     epoch: int
 
 
-class DocumentRow(Struct, frozen=True):
-    """A document as lists show it."""
+class _Prepared(Struct, frozen=True):
+    """A chunk as it is written, but for its place in the domain."""
 
-    id: str
-    title: str
-    source: str
-    chunks: int
+    chunk: Chunk
+    vector: bytes
+    terms: bytes
 
 
 def add_documents(
-    engine: Engine, domain: str, documents: Sequence[Document], embedder: Embedder, progress: Progress
+    engine: Engine,
+    domain: str,
+    documents: Sequence[Document],
+    embedder: Embedder,
+    progress: Progress,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> AddCounts:
     """Add documents to a domain, made if new; one with an id that is there already replaces it.
 
     Args:
         progress: called with (documents done, documents in all, note) after every batch.
+        groups: document id -> the groups that may see it, and no others. A document that is not named keeps the groups
+            it has, or had when it was removed; a new one is for everyone.
+
+    Raises:
+        BadInput: a name that a domain or a group cannot have; nothing is written then.
     """
-    with engine.begin() as connection:
-        epoch = ensure_domain(connection, domain).epoch
-        known = {document.id: document for document in _load_documents(connection, domain)}
-        current = _embedded_documents(connection, domain, embedder.name)
-    new = [document for document in documents if known.get(document.id) != document or document.id not in current]
-    num_chunks = 0
-    done = len(documents) - len(new)
-    for start in range(0, len(new), BATCH_DOCUMENTS):
-        batch = new[start : start + BATCH_DOCUMENTS]
-        chunks = [cut_chunks(document) for document in batch]
-        flat = [chunk for of_document in chunks for chunk in of_document]
-        vectors = embedder.embed([text_to_embed(chunk) for chunk in flat])
-        with engine.begin() as connection:
-            _write(connection, domain, batch, chunks, vectors, embedder.name)
-            epoch = advance_epoch(connection, domain)
-        num_chunks += len(flat)
-        done += len(batch)
-        progress(done, len(documents), f"{num_chunks} chunks")
-    replaced = sum(document.id in known for document in new)
-    return AddCounts(len(new) - replaced, replaced, len(documents) - len(new), num_chunks, epoch)
+    groups = {document_id: check_groups(names) for document_id, names in (groups or {}).items()}
+    with writing(engine) as connection:
+        ensure_domain(connection, domain)
+    return _add_all(engine, domain, documents, embedder, progress, groups, is_reindex=False)
 
 
-def remove_documents(engine: Engine, domain: str, ids: Sequence[str]) -> int:
-    """Remove documents, all or none.
+def remove_documents(engine: Engine, domain: str, ids: Iterable[str]) -> int:
+    """Take documents out of the epochs to come, all or none.
 
     Returns:
         The new epoch.
 
     Raises:
-        NotFound: names the ids that do not exist.
+        NotFound: names the ids that the domain does not hold now.
     """
-    with engine.begin() as connection:
+    wanted = sorted(set(ids))
+    with writing(engine) as connection:
         find_domain(connection, domain)
-        missing = set(ids) - document_ids(connection, domain)
+        missing = set(wanted) - _alive_documents(connection, domain, wanted).keys()
         if missing:
             raise NotFound(f"domain {domain!r} holds no document {', '.join(sorted(missing))}; nothing was removed")
-        _delete(connection, domain, ids)
-        return advance_epoch(connection, domain)
+        epoch = begin_epoch(connection, domain, "remove", len(wanted))
+        for table, column in ((documents_table, documents_table.c.id), (chunks_table, chunks_table.c.document_id)):
+            alive = (table.c.domain == domain, column.in_(wanted), table.c.died == ALIVE)
+            connection.execute(update(table).where(*alive).values(died=epoch))
+    return epoch
 
 
-def list_documents(connection: Connection, domain: str) -> list[DocumentRow]:
-    """Every document of the domain, by id.
+def reindex_documents(engine: Engine, domain: str, embedder: Embedder, progress: Progress) -> AddCounts:
+    """Cut and embed again the documents that were indexed with another embedder or by older rules.
 
     Raises:
         NotFound: no such domain.
     """
-    find_domain(connection, domain)
     table = documents_table.c
-    num_chunks = func.count(chunks_table.c.chunk_id)
-    rows = connection.execute(
-        select(table.id, table.title, table.source, num_chunks)
-        .outerjoin(chunks_table, (chunks_table.c.domain == table.domain) & (chunks_table.c.document_id == table.id))
-        .where(table.domain == domain)
-        .group_by(table.id, table.title, table.source)
-        .order_by(table.id)
-    )
-    return [DocumentRow(*row) for row in rows]
+    with reading(engine) as connection:
+        find_domain(connection, domain)
+        query = select(table.id).where(table.domain == domain, table.died == ALIVE, table.recipe != _recipe(embedder))
+        ids = sorted(connection.scalars(query))
+        documents = [
+            document
+            for start in range(0, len(ids), BATCH_DOCUMENTS)
+            for document, _ in _alive_documents(connection, domain, ids[start : start + BATCH_DOCUMENTS]).values()
+        ]
+    return _add_all(engine, domain, documents, embedder, progress, {}, is_reindex=True)
 
 
-def document_ids(connection: Connection, domain: str) -> set[str]:
-    """Ids of the domain's documents; empty where there is no such domain."""
-    query = select(documents_table.c.id).where(documents_table.c.domain == domain)
-    return set(connection.scalars(query))
-
-
-def count_documents(connection: Connection, domain: str) -> int:
-    """How many documents the domain holds."""
-    return connection.scalar(select(func.count()).where(documents_table.c.domain == domain)) or 0
-
-
-def find_document(connection: Connection, domain: str, document_id: str) -> tuple[Document, list[Chunk]]:
-    """One document and its chunks, in order.
-
-    Raises:
-        NotFound: the domain holds no such document.
-    """
-    here = (documents_table.c.domain == domain, documents_table.c.id == document_id)
-    row = connection.execute(select(documents_table).where(*here)).mappings().first()
-    if row is None:
-        raise NotFound(f"domain {domain!r} holds no document {document_id!r}")
-    chunk_rows = connection.execute(
-        select(chunks_table.c.chunk_id, chunks_table.c.text)
-        .where(chunks_table.c.domain == domain, chunks_table.c.document_id == document_id)
-        .order_by(chunks_table.c.position)
-    )
-    document = Document(row["id"], row["title"], row["text"], row["source"])
-    return document, [Chunk(chunk_id, document.id, document.title, text) for chunk_id, text in chunk_rows]
-
-
-def load_vectors(connection: Connection, domain: str, embedder: str) -> tuple[list[str], Vectors]:
-    """Every chunk's id and vector, in a stable order.
-
-    Returns:
-        (chunk ids, (n, dim) float32 of unit length); vectors of another embedder are left out.
-    """
-    rows = connection.execute(
-        select(chunks_table.c.chunk_id, chunks_table.c.vector)
-        .where(chunks_table.c.domain == domain, chunks_table.c.embedder == embedder)
-        .order_by(chunks_table.c.document_id, chunks_table.c.position)
-    ).all()
-    return [chunk_id for chunk_id, _ in rows], stack_vectors([vector for _, vector in rows])
-
-
-def other_embedders(connection: Connection, domain: str, embedder: str) -> list[str]:
-    """Names of the embedders, beside this one, that embedded chunks of the domain."""
-    table = chunks_table.c
-    query = select(table.embedder).where(table.domain == domain, table.embedder != embedder).distinct()
-    return sorted(connection.scalars(query))
-
-
-def stack_vectors(blobs: Sequence[bytes]) -> Vectors:
-    """Turn stored vectors into one array, (n, dim) float32; (0, 0) for none."""
-    if not blobs:
-        return np.zeros((0, 0), np.float32)
-    return np.frombuffer(b"".join(blobs), np.float32).reshape(len(blobs), -1)
-
-
-def load_chunks(connection: Connection, domain: str, chunk_ids: Sequence[str]) -> dict[str, Chunk]:
-    """The chunks of these ids that exist."""
-    rows = connection.execute(
-        select(chunks_table.c.chunk_id, chunks_table.c.document_id, documents_table.c.title, chunks_table.c.text)
-        .join(
-            documents_table,
-            (documents_table.c.domain == chunks_table.c.domain) & (documents_table.c.id == chunks_table.c.document_id),
+def _add_all(
+    engine: Engine,
+    domain: str,
+    documents: Sequence[Document],
+    embedder: Embedder,
+    progress: Progress,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    is_reindex: bool,
+) -> AddCounts:
+    with reading(engine) as connection:
+        counts = AddCounts(0, 0, 0, 0, 0, find_domain(connection, domain).epoch)
+    for start in range(0, len(documents), BATCH_DOCUMENTS):
+        batch = documents[start : start + BATCH_DOCUMENTS]
+        done = _add_batch(engine, domain, batch, embedder, groups, is_reindex=is_reindex)
+        counts = AddCounts(
+            counts.added + done.added,
+            counts.replaced + done.replaced,
+            counts.unchanged + done.unchanged,
+            counts.chunks + done.chunks,
+            counts.embedded + done.embedded,
+            done.epoch,
         )
-        .where(chunks_table.c.domain == domain, chunks_table.c.chunk_id.in_(chunk_ids))
-    )
-    return {row[0]: Chunk(*row) for row in rows}
+        progress(start + len(batch), len(documents), f"{counts.chunks} chunks")
+    return counts
 
 
-def _load_documents(connection: Connection, domain: str) -> Iterator[Document]:
-    table = documents_table.c
-    rows = connection.execute(select(table.id, table.title, table.text, table.source).where(table.domain == domain))
-    return (Document(*row) for row in rows)
+def _recipe(embedder: Embedder) -> str:
+    """What the chunks of a document depend on beside its text."""
+    return f"{embedder.name}, chunker {CHUNKER_VERSION}, terms {TERMS_VERSION}"
 
 
-def _embedded_documents(connection: Connection, domain: str, embedder: str) -> set[str]:
+def _add_batch(
+    engine: Engine,
+    domain: str,
+    batch: Sequence[Document],
+    embedder: Embedder,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    is_reindex: bool,
+) -> AddCounts:
+    """Write the documents of a batch that have changed.
+
+    Args:
+        is_reindex: the batch was read from the database; what was edited, removed or purged since stays so.
+    """
+    recipe = _recipe(embedder)
+    ids = [document.id for document in batch]
+    with reading(engine) as connection:
+        known = _alive_documents(connection, domain, ids)
+    new = [document for document in batch if known.get(document.id) != (document, recipe)]
+    prepared, num_embedded = _prepare(engine, domain, new, embedder)
+    with writing(engine) as connection:
+        epoch = find_domain(connection, domain).epoch
+        if is_reindex:
+            now = _alive_documents(connection, domain, ids)
+            pairs = zip(new, prepared, strict=True)
+            still = [(document, chunks) for document, chunks in pairs if now.get(document.id, (None,))[0] == document]
+            new, prepared = [document for document, _ in still], [chunks for _, chunks in still]
+            ids = [document.id for document in new]
+        if new:
+            epoch = begin_epoch(connection, domain, "add", len(new))
+            for document, chunks in zip(new, prepared, strict=True):
+                _write(connection, domain, document, chunks, epoch, embedder.name, recipe)
+        write_groups(connection, domain, _wanted_groups(connection, domain, ids, groups))
+    replaced = sum(document.id in known for document in new)
+    num_chunks = sum(map(len, prepared))
+    return AddCounts(len(new) - replaced, replaced, len(batch) - len(new), num_chunks, num_embedded, epoch)
+
+
+def _wanted_groups(
+    connection: Connection, domain: str, ids: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> dict[str, Sequence[str]]:
+    table = grants_table.c
+    query = select(table.document_id).where(table.domain == domain, table.document_id.in_(ids)).distinct()
+    ever_granted = set(connection.scalars(query))
+    stored = load_groups(connection, domain, ids)
+    kept = {document_id: stored[document_id] if document_id in ever_granted else (EVERYONE,) for document_id in ids}
+    return kept | {document_id: groups[document_id] for document_id in ids if document_id in groups}
+
+
+def _prepare(
+    engine: Engine, domain: str, documents: Sequence[Document], embedder: Embedder
+) -> tuple[list[list[_Prepared]], int]:
+    """Cut documents, and embed the chunks that no vector is known of."""
+    if not documents:
+        return [], 0
+    cut = cut_documents(documents, embedder.count_tokens, embedder.max_tokens)
+    chunks = {chunk.chunk_id: chunk for of_document in cut for chunk in of_document}
+    vectors: dict[str, bytes] = {}
     table = chunks_table.c
-    query = select(table.document_id).where(table.domain == domain, table.embedder == embedder).distinct()
-    return set(connection.scalars(query))
+    with engine.connect() as connection:
+        for part in _parts(list(chunks)):
+            query = select(table.chunk_id, table.vector).where(
+                table.domain == domain, table.chunk_id.in_(part), table.embedder == embedder.name
+            )
+            vectors.update((chunk_id, vector) for chunk_id, vector in connection.execute(query))
+    missing = [chunk for chunk_id, chunk in chunks.items() if chunk_id not in vectors]
+    texts = {chunk_id: fold_text(text_to_embed(chunk)) for chunk_id, chunk in chunks.items()}
+    if missing:
+        embedded = embedder.embed([texts[chunk.chunk_id] for chunk in missing])
+        vectors |= {chunk.chunk_id: vector.tobytes() for chunk, vector in zip(missing, embedded, strict=True)}
+    ready = {
+        chunk_id: _Prepared(chunk, vectors[chunk_id], pack_terms(texts[chunk_id])) for chunk_id, chunk in chunks.items()
+    }
+    return [[ready[chunk.chunk_id] for chunk in of_document] for of_document in cut], len(missing)
 
 
 def _write(
     connection: Connection,
     domain: str,
-    documents: Sequence[Document],
-    chunks: Sequence[Sequence[Chunk]],
-    vectors: Vectors,
+    document: Document,
+    chunks: Sequence[_Prepared],
+    epoch: int,
     embedder: str,
+    recipe: str,
 ) -> None:
-    _delete(connection, domain, [document.id for document in documents])
-    connection.execute(
-        insert(documents_table),
-        [
-            {"domain": domain, "id": doc.id, "title": doc.title, "text": doc.text, "source": doc.source}
-            for doc in documents
-        ],
-    )
-    placed = [(position, chunk) for of_document in chunks for position, chunk in enumerate(of_document)]
-    connection.execute(
-        insert(chunks_table),
-        [
-            {
-                "domain": domain,
-                "chunk_id": chunk.chunk_id,
-                "document_id": chunk.document_id,
-                "position": position,
-                "text": chunk.text,
-                "embedder": embedder,
-                "vector": vector.tobytes(),
-            }
-            for (position, chunk), vector in zip(placed, vectors, strict=True)
-        ],
-    )
+    """Write a new version of a document; chunks that stay as and where they are live on."""
+    table = documents_table.c
+    alive = (table.domain == domain, table.id == document.id, table.died == ALIVE)
+    connection.execute(update(documents_table).where(*alive).values(died=epoch))
+    values = {name: getattr(document, name) for name in ("id", "title", "text", "source", "origin")}
+    row = {"domain": domain, "born": epoch, "died": ALIVE, "recipe": recipe, **values}
+    connection.execute(insert(documents_table), [row])
+    place = chunks_table.c
+    of_document = (place.domain == domain, place.document_id == document.id, place.died == ALIVE)
+    query = select(place.key, place.chunk_id, place.position, place.page, place.embedder).where(*of_document)
+    stored = {tuple(row[1:]): row[0] for row in connection.execute(query)}
+    wanted = {
+        (ready.chunk.chunk_id, position, ready.chunk.page, embedder): ready for position, ready in enumerate(chunks)
+    }
+    dead = [key for found, key in stored.items() if found not in wanted]
+    for part in _parts(dead):
+        connection.execute(update(chunks_table).where(place.key.in_(part)).values(died=epoch))
+    new = [
+        {
+            "domain": domain,
+            "chunk_id": ready.chunk.chunk_id,
+            "document_id": document.id,
+            "born": epoch,
+            "died": ALIVE,
+            "position": found[1],
+            "title": ready.chunk.title,
+            "heading": ready.chunk.heading,
+            "page": ready.chunk.page,
+            "text": ready.chunk.text,
+            "embedder": embedder,
+            "vector": ready.vector,
+            "terms": ready.terms,
+        }
+        for found, ready in wanted.items()
+        if found not in stored
+    ]
+    if new:
+        connection.execute(insert(chunks_table), new)
 
 
-def _delete(connection: Connection, domain: str, ids: Sequence[str]) -> None:
-    for document_id in ids:
-        here = (documents_table.c.domain == domain, documents_table.c.id == document_id)
-        connection.execute(delete(documents_table).where(*here))
+def _alive_documents(connection: Connection, domain: str, ids: Sequence[str]) -> dict[str, tuple[Document, str]]:
+    """Id -> the document as it is now, with the recipe of its chunks."""
+    table = documents_table.c
+    query = select(table.id, table.title, table.text, table.source, table.origin, table.recipe).where(
+        table.domain == domain, table.died == ALIVE, table.id.in_(ids)
+    )
+    return {row[0]: (Document(*row[:5]), row[5]) for row in connection.execute(query)}
+
+
+def _parts(values: Sequence[str] | Sequence[int]) -> Iterable[Sequence[str] | Sequence[int]]:
+    """As many at a time as a database takes in one statement."""
+    return (values[start : start + 500] for start in range(0, len(values), 500))

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import anyio.to_thread
+import msgspec
 from msgspec import Struct
 from sqlalchemy import Engine
 
@@ -18,7 +19,8 @@ from bakeoff.modes import MODES, Mode, ModelName
 from bakeoff.prompts import render_messages
 from bakeoff.records import Delta, Example, Message, Passage, Sampling
 from retrieval.embedder import Embedder
-from retrieval.retriever import Retriever
+from retrieval.followup import search_text
+from retrieval.retriever import Retriever, SearchOptions
 from retrieval.shots import hash_shots, nearest_shots
 from service.generator import Generator
 
@@ -31,6 +33,10 @@ class Prepared(Struct, frozen=True):
     epoch: int
     passages: tuple[Passage, ...]
     messages: tuple[Message, ...]
+    evidence: float | None = None
+    """How likely a passage holds the answer, 0 to 1; None in modes without retrieval."""
+    abstention: str | None = None
+    """What is answered instead of asking the model, where the evidence is too weak."""
 
 
 class Lack(Struct, frozen=True):
@@ -66,7 +72,8 @@ class Answerer:
         retriever: Retriever,
         embedder: Embedder,
         home: Path,
-        top_k: int,
+        search_options: SearchOptions,
+        abstention: str,
         num_shots: int,
     ) -> None:
         self._engine = engine
@@ -74,7 +81,8 @@ class Answerer:
         self._retriever = retriever
         self._embedder = embedder
         self._home = home
-        self.top_k = top_k
+        self._abstention = abstention
+        self.search_options = search_options
         self.num_shots = num_shots
 
     async def prepare(self, model: ModelName, conversation: Sequence[Message]) -> Prepared:
@@ -88,7 +96,9 @@ class Answerer:
         return await anyio.to_thread.run_sync(self._prepare, model, conversation)
 
     def stream(self, prepared: Prepared, sampling: Sampling) -> AsyncGenerator[Delta, None]:
-        """Generate the answer; see `Generator.stream`."""
+        """Generate the answer, or abstain; see `Generator.stream`."""
+        if prepared.abstention is not None:
+            return _say(prepared.abstention)
         return self._generator.stream(prepared.messages, prepared.adapter, sampling)
 
     def list_models(self) -> list[ModelState]:
@@ -106,7 +116,7 @@ class Answerer:
         with self._engine.connect() as connection:
             domain = find_domain(connection, model.domain)
             if model.adapter:
-                domain = Domain(domain.name, domain.epoch, self._pinned(model), domain.created_at)
+                domain = msgspec.structs.replace(domain, adapter=self._pinned(model))
         return next(state for state in self._states(domain) if state.mode == model.mode)
 
     def _prepare(self, model: ModelName, conversation: Sequence[Message]) -> Prepared:
@@ -118,15 +128,18 @@ class Answerer:
         question = conversation[-1].content
         epoch = state.domain.epoch
         passages: tuple[Passage, ...] = ()
+        evidence: float | None = None
+        abstention: str | None = None
         if model.mode.uses_retrieval:
-            result = self._retriever.search(model.domain, question, self.top_k)
-            epoch, passages = result.epoch, result.passages
+            result = self._retriever.search(model.domain, search_text(conversation), self.search_options)
+            epoch, passages, evidence = result.epoch, result.passages, result.evidence
+            abstention = None if result.is_answerable else self._abstention
         shots: list[Example] = []
         if model.mode.uses_shots:
             shots = nearest_shots(self._engine, model.domain, question, self._embedder, self.num_shots)
         messages = render_messages(model.mode, conversation, passages, shots)
         adapter = state.domain.adapter if model.mode.uses_adapter else None
-        return Prepared(model, adapter, epoch, passages, messages)
+        return Prepared(model, adapter, epoch, passages, messages, evidence, abstention)
 
     def _states(self, domain: Domain) -> list[ModelState]:
         shots = hash_shots(self._engine, domain.name, self._embedder.name)
@@ -139,6 +152,12 @@ class Answerer:
         assert model.adapter is not None
         with self._engine.connect() as connection:
             return find_adapter(connection, self._home, model.domain, model.adapter).digest
+
+
+async def _say(text: str) -> AsyncGenerator[Delta, None]:
+    """An answer that no model wrote."""
+    yield Delta(text)
+    yield Delta("", "stop")
 
 
 def _find_lack(domain: Domain, mode: Mode, shots: str | None) -> Lack | None:

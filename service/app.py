@@ -18,15 +18,17 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from bakeoff.artefacts import adapters_dir
+from bakeoff.artefacts import adapters_dir, indexes_dir
 from bakeoff.database import open_database
 from bakeoff.domains import list_domains
 from bakeoff.errors import BakeoffError
-from bakeoff.models import find_embedder, find_model
+from bakeoff.models import find_embedder, find_model, find_reranker
 from bakeoff.settings import Settings
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder
-from retrieval.retriever import Retriever
+from retrieval.embedder import Embedder, open_embedder
+from retrieval.reranker import open_reranker
+from retrieval.retriever import Retriever, SearchOptions
 from service.answer import Answerer
 from service.failures import handle_exception
 from service.generator import Generator
@@ -37,6 +39,7 @@ from service.web.pages import Library, page_routes, page_template_config
 logger = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 1.0
+REFRESH_EVERY_S = 0.25
 MAX_BODY_BYTES = 4 * 2**20
 
 
@@ -51,15 +54,18 @@ def create_app(settings: Settings, *, generator: Generator | None = None, embedd
         NotReady: a model is missing; names the command that gets it.
     """
     engine = open_database(settings.url, settings.home)
-    embedder = embedder or SentenceTransformerEmbedder(find_embedder(settings), settings.embedder)
+    embedder = embedder or open_embedder(find_embedder(settings), settings.embedder, settings.models / "embedders")
     generator = generator or _embedded_generator(settings)
+    reranker = open_reranker(find_reranker(settings))
+    retriever = Retriever(engine, embedder, indexes_dir(settings.home), reranker=reranker, keeps=True)
     answerer = Answerer(
         engine=engine,
         generator=generator,
-        retriever=Retriever(engine, embedder),
+        retriever=retriever,
         embedder=embedder,
         home=settings.home,
-        top_k=settings.top_k,
+        search_options=SearchOptions(top_k=settings.top_k, max_tokens=settings.passage_tokens),
+        abstention=settings.abstention,
         num_shots=settings.num_shots,
     )
     library = DatabaseLibrary(engine, answerer, settings.home)
@@ -80,14 +86,18 @@ def create_app(settings: Settings, *, generator: Generator | None = None, embedd
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         await generator.start()
         await anyio.to_thread.run_sync(embedder.embed, ["warm up"])
-        watcher = asyncio.create_task(_watch_adapters(engine, generator))
+        watchers = (
+            asyncio.create_task(_watch_adapters(engine, generator)),
+            asyncio.create_task(_watch_documents(engine, retriever)),
+        )
         app.state.is_ready = True
         logger.info("ready engine=%s home=%s", generator.name, settings.home)
         try:
             yield
         finally:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
             await generator.close()
             engine.dispose()
 
@@ -146,3 +156,24 @@ async def _watch_adapters(engine: Engine, generator: Generator) -> None:
             except BakeoffError as error:
                 logger.error("adapter cannot be loaded adapter=%s error=%s", adapter, error)
         await asyncio.sleep(WATCH_EVERY_S)
+
+
+async def _watch_documents(engine: Engine, retriever: Retriever) -> None:
+    """Bring each domain's index level with its documents as they change, so that no question has to wait for it."""
+
+    def refresh() -> None:
+        with engine.connect() as connection:
+            domains = [domain for domain in list_domains(connection) if domain.epoch]
+        for domain in domains:
+            try:
+                retriever.refresh(domain.name)
+                failing.discard(domain.name)
+            except (BakeoffError, SQLAlchemyError) as error:
+                if domain.name not in failing:
+                    failing.add(domain.name)
+                    logger.error("index cannot be refreshed domain=%s error=%s", domain.name, error)
+
+    failing: set[str] = set()
+    while True:
+        await anyio.to_thread.run_sync(refresh)
+        await asyncio.sleep(REFRESH_EVERY_S)

@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 from bakeoff.artefacts import find_runs
 from bakeoff.errors import NotFound
 from bakeoff.examples import first_questions
-from retrieval.store import count_documents, find_document
+from retrieval.catalogue import count_documents, find_document
+from retrieval.permissions import caller_groups
 from service.answer import Answerer, ModelState
 from service.web.pages import DocumentView, DomainView, ModeView
 
@@ -38,7 +39,7 @@ class DatabaseLibrary:
             NotFound: no such domain or document.
         """
         with self._engine.connect() as connection:
-            document, chunks = find_document(connection, domain, document_id)
+            document, chunks = find_document(connection, domain, document_id, caller_groups())
         return DocumentView(document.title, document.source, tuple((chunk.chunk_id, chunk.text) for chunk in chunks))
 
     def report(self, domain: str, run_id: str | None) -> Path:
@@ -55,7 +56,7 @@ class DatabaseLibrary:
 
     def _domain_view(self, name: str, modes: tuple[ModeView, ...]) -> DomainView:
         with self._engine.connect() as connection:
-            num_documents = count_documents(connection, name)
+            num_documents = count_documents(connection, name, caller_groups())
             questions = first_questions(connection, name, NUM_QUESTIONS)
         reports = (run.name for run in find_runs(self._home, name) if (run / REPORT).is_file())
         return DomainView(name, modes, num_documents, tuple(questions), next(reports, None))

@@ -82,6 +82,10 @@ class Evidence(Struct, frozen=True):
     adapter: str | None
     epoch: int
     passages: tuple[Passage, ...]
+    evidence: float | None
+    """How likely a passage holds the answer, 0 to 1; null in modes without retrieval."""
+    abstained: bool
+    """Whether the evidence was too weak, and no model was asked."""
 
 
 class AnswerMessage(Struct, frozen=True):

@@ -42,7 +42,14 @@ class Wire:
         self._fingerprint = engine_name
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
-        self._evidence = Evidence(prepared.model.mode.name, prepared.adapter, prepared.epoch, prepared.passages)
+        self._evidence = Evidence(
+            prepared.model.mode.name,
+            prepared.adapter,
+            prepared.epoch,
+            prepared.passages,
+            prepared.evidence,
+            prepared.abstention is not None,
+        )
         self._start = time.monotonic()
         self._first_token_ms = 0.0
 
@@ -116,7 +123,12 @@ class Wire:
         return msgspec.json.encode(chunk).decode()
 
     def _annotate(self, text: str) -> list[Annotation]:
-        """One citation for each `[n]` in the text, and one of span 0 to 0 for each passage that has none."""
+        """One citation for each `[n]` in the text, and one of span 0 to 0 for each passage that has none.
+
+        An abstention has no source.
+        """
+        if self._prepared.abstention is not None:
+            return []
         passages = self._prepared.passages
         markers = find_markers(text, len(passages))
         cited = [self._cite(passages[number - 1], start, end) for number, start, end in markers]

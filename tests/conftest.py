@@ -13,7 +13,7 @@ from bakeoff.database import open_database
 from bakeoff.models import find_embedder, find_model
 from bakeoff.records import Document
 from bakeoff.settings import Settings
-from retrieval.embedder import SentenceTransformerEmbedder
+from retrieval.embedder import Embedder, open_embedder
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def embedder() -> SentenceTransformerEmbedder:
+def embedder() -> Embedder:
     """The shipped embedder."""
     settings = Settings()
-    return SentenceTransformerEmbedder(find_embedder(settings), settings.embedder)
+    return open_embedder(find_embedder(settings), settings.embedder, settings.models / "embedders")
 
 
 @pytest.fixture(scope="session")

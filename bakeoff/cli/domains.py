@@ -4,7 +4,7 @@ import shutil
 
 import click
 
-from bakeoff.artefacts import adapters_dir, list_adapters, runs_dir
+from bakeoff.artefacts import adapters_dir, indexes_dir, list_adapters, runs_dir
 from bakeoff.cli.output import json_option, print_json, say
 from bakeoff.cli.workspace import Workspace
 from bakeoff.domains import delete_domain, find_domain, list_domains
@@ -54,6 +54,7 @@ def delete(domain: str, yes: bool, as_json: bool) -> None:
         for folder in (adapters_dir(home) / digest, *(home / "engines").glob(f"{digest}-*")):
             shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(runs_dir(home, domain), ignore_errors=True)
+    shutil.rmtree(indexes_dir(home) / domain, ignore_errors=True)
     if as_json:
         print_json({"deleted": domain})
     else:

@@ -26,8 +26,8 @@ def import_command(file: Path, domain: str, split: str, as_json: bool) -> None:
 
     All lines go in or none. An id that is there already is replaced. Training reads train and validation, never test.
     """
+    from retrieval.catalogue import document_ids
     from retrieval.shots import embed_shots
-    from retrieval.store import document_ids
 
     workspace = Workspace()
     with workspace.engine.begin() as connection:

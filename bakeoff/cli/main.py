@@ -20,6 +20,7 @@ COMMANDS = {
     "documents": ("bakeoff.cli.documents", "Add, list and remove the documents of a domain."),
     "search": ("bakeoff.cli.search", "Find the passages nearest to a question."),
     "examples": ("bakeoff.cli.examples", "Import questions with their answers."),
+    "tune": ("bakeoff.cli.tune", "Fit how a domain is searched to its validation questions."),
     "train": ("bakeoff.cli.train", "Train a LoRA adapter on a domain's training examples."),
     "adapters": ("bakeoff.cli.adapters", "List trained adapters."),
     "eval": ("bakeoff.cli.eval", "Score modes side by side on held-out questions."),

@@ -14,15 +14,18 @@ def models_command() -> None:
 
 @models_command.command("prepare")
 def prepare() -> None:
-    """Convert the base model for training and for the embedded engine; what is done already is skipped."""
+    """Convert the base model and the embedder into the forms that train and serve; what is done already is skipped."""
     from bakeoff.models import SHIPPED_MODEL
     from service.embedded.export import export_base
 
-    settings = Workspace().settings
+    workspace = Workspace()
+    settings = workspace.settings
     if settings.model == SHIPPED_MODEL:
         with step("Converting the base model to safetensors"):
             convert_shipped_model(settings)
     folder = find_model(settings)
     with step("Exporting the base model for the embedded engine"):
         export_base(folder, settings.models / "engines", settings.engine_precision)
-    say(f"Base model: {folder}. Embedder: {find_embedder(settings)}")
+    with step("Converting the embedder"):
+        name = workspace.embedder.name
+    say(f"Base model: {folder}. Embedder: {find_embedder(settings)}, as {name}")

@@ -79,3 +79,8 @@ def domain_option(*, required: bool = True) -> Callable[[Command], Command]:
 def json_option() -> Callable[[Command], Command]:
     """The option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+
+def group_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """The option `--group`, which may be repeated."""
+    return click.option("--group", "groups", multiple=True, required=required, metavar="NAME", help=text)

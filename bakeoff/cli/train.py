@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from bakeoff.artefacts import adapters_dir, register_adapter
-from bakeoff.cli.output import domain_option, json_option, print_json, progress_of, say
+from bakeoff.cli.output import domain_option, json_option, print_json, progress_of
 from bakeoff.cli.workspace import Workspace
-from bakeoff.domains import find_domain
-from bakeoff.errors import NotReady
-from bakeoff.examples import cut_validation, split_examples
 from bakeoff.models import find_model, hash_model
-from bakeoff.records import Example, Passage
+from bakeoff.records import Passage
 
 if TYPE_CHECKING:
     from training.train import TrainResult
@@ -60,12 +57,12 @@ def train_adapter(
     from training.train import train
 
     overrides = {} if tokens is None else {"token_budget": tokens}
-    train_examples, validation_examples = _load_splits(workspace, domain, seed)
+    train_examples, validation_examples = workspace.splits(domain, seed)
     base_dir = find_model(workspace.settings)
     home = workspace.settings.home
 
     def find_passages(questions: list[str]) -> list[list[Passage]]:
-        results = workspace.retriever.search_many(domain, questions, workspace.settings.top_k)
+        results = workspace.retriever.search_many(domain, questions, workspace.search_options)
         return [list(result.passages) for result in results]
 
     with progress_of("Training") as progress:
@@ -86,19 +83,3 @@ def train_adapter(
     with workspace.engine.begin() as connection:
         register_adapter(connection, domain, result.adapter)
     return result
-
-
-def _load_splits(workspace: Workspace, domain: str, seed: int) -> tuple[list[Example], list[Example]]:
-    with workspace.engine.connect() as connection:
-        find_domain(connection, domain)
-        train_examples = split_examples(connection, domain, "train")
-        validation_examples = split_examples(connection, domain, "validation")
-    if not train_examples:
-        raise NotReady(
-            f"domain {domain!r} has no training examples; import some with: "
-            f"bakeoff examples import FILE --domain {domain} --split train"
-        )
-    if not validation_examples:
-        train_examples, validation_examples = cut_validation(train_examples, seed)
-        say(f"No validation split: {len(validation_examples)} training examples are cut off for it by seed {seed}.")
-    return train_examples, validation_examples

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from service.embedded.no_telemetry import TELEMETRY_BLOCKED
+from bakeoff.no_telemetry import TELEMETRY_BLOCKED
 
 # isort: split
 import openvino as ov

@@ -38,10 +38,16 @@ def test_documents_are_added_searched_listed_and_removed(tmp_path: Path) -> None
     (tmp_path / "docs" / "pool.md").write_text("# Pool\n\nThe pool is closed from October to April.")
     (tmp_path / "docs" / "pets.txt").write_text("Dogs may stay in the garden rooms.")
     added = run_json(tmp_path, "documents", "add", str(tmp_path / "docs"), "--domain", "d")
-    assert added == {"added": 2, "replaced": 0, "unchanged": 0, "chunks": 2, "epoch": 1}
+    files = added.pop("files")
+    assert added == {"added": 2, "replaced": 0, "unchanged": 0, "chunks": 2, "embedded": 2, "epoch": 1}
+    assert [(Path(file["path"]).name, file["chunks"], file["skipped"]) for file in files] == [
+        ("pets.txt", 1, None),
+        ("pool.md", 1, None),
+    ]
     found = run_json(tmp_path, "search", "May I bring my dog?", "--domain", "d", "--top-k", "1")
-    assert set(found) == {"epoch", "passages"}
-    assert set(found["passages"][0]) == {"rank", "score", "document_id", "chunk_id", "title", "text"}
+    assert set(found) == {"epoch", "passages", "evidence", "is_answerable", "explanations"}
+    fields = {"rank", "score", "document_id", "chunk_id", "title", "text", "heading", "page", "chunk_ids"}
+    assert set(found["passages"][0]) == fields
     assert found["passages"][0]["document_id"] == "pets.txt"
     questions = tmp_path / "q.jsonl"
     questions.write_text('{"id": "a", "question": "Is the pool open?"}\n{"id": "b", "question": "Dogs?"}\n')
@@ -119,7 +125,7 @@ def test_a_full_disk_is_said_and_what_was_written_stays(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from bakeoff.cli.main import main; from bakeoff.cli.workspace import Workspace;"
         "import retrieval.embedder, numpy;"
-        "retrieval.embedder.SentenceTransformerEmbedder.embed = "
+        "retrieval.embedder.OpenVinoEmbedder.embed = "
         "lambda self, texts: numpy.ones((len(texts), 384), numpy.float32);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"

@@ -4,7 +4,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from bakeoff.examples import import_examples
-from retrieval.embedder import SentenceTransformerEmbedder
+from retrieval.embedder import Embedder
 from retrieval.shots import embed_shots, hash_shots, nearest_shots
 
 
@@ -13,7 +13,7 @@ def ignore(_done: int, _total: int, _note: str) -> None:
 
 
 def test_the_nearest_training_question_comes_last_and_test_questions_never(
-    engine: Engine, tmp_path: Path, embedder: SentenceTransformerEmbedder
+    engine: Engine, tmp_path: Path, embedder: Embedder
 ) -> None:
     questions = {"pets": "Are dogs allowed?", "wifi": "Is there internet?", "food": "When is breakfast served?"}
     lines = [json.dumps({"id": key, "question": text, "answer": "Yes."}) for key, text in questions.items()]

@@ -11,14 +11,15 @@ from scripted_service import DOMAIN, ScriptedGenerator, running
 from bakeoff.database import open_database
 from bakeoff.examples import import_examples
 from bakeoff.settings import Settings
-from retrieval.embedder import SentenceTransformerEmbedder
+from retrieval.catalogue import document_ids
+from retrieval.embedder import Embedder
 from retrieval.shots import embed_shots
-from retrieval.store import add_documents, document_ids
+from retrieval.store import add_documents
 from service.app import create_app
 
 
 @pytest.fixture(scope="session")
-def filled_home(tmp_path_factory: pytest.TempPathFactory, embedder: SentenceTransformerEmbedder) -> Path:
+def filled_home(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Path:
     """A home with one domain of six documents and two training examples, and no adapter. To be copied, not changed."""
     home = tmp_path_factory.mktemp("filled")
     engine = open_database(Settings(home=home).url, home)
@@ -46,14 +47,14 @@ def scripted() -> ScriptedGenerator:
 
 
 @pytest.fixture
-def url(home: Path, scripted: ScriptedGenerator, embedder: SentenceTransformerEmbedder) -> Iterator[str]:
+def url(home: Path, scripted: ScriptedGenerator, embedder: Embedder) -> Iterator[str]:
     """The address of a service over `home` with the scripted engine."""
     with running(create_app(Settings(home=home), generator=scripted, embedder=embedder)) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def shared_url(filled_home: Path, embedder: SentenceTransformerEmbedder) -> Iterator[str]:
+def shared_url(filled_home: Path, embedder: Embedder) -> Iterator[str]:
     """One service for all tests that only ask and look at the answer."""
     with running(create_app(Settings(home=filled_home), generator=ScriptedGenerator(), embedder=embedder)) as address:
         yield address

@@ -1,0 +1,1 @@
+"""Reading one file of each format, hostile ones too, in bounded memory and time."""
