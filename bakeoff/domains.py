@@ -63,6 +63,16 @@ def find_domain(connection: Connection, name: str) -> Domain:
     return Domain(**row)
 
 
+def lock_domain(connection: Connection, name: str) -> Domain:
+    """Return the domain; nobody else changes it, its documents or who may see them until the transaction ends.
+
+    Raises:
+        NotFound: as `find_domain`.
+    """
+    connection.execute(select(domains_table.c.name).where(domains_table.c.name == name).with_for_update())
+    return find_domain(connection, name)
+
+
 def ensure_domain(connection: Connection, name: str) -> Domain:
     """Return the domain, made now if it is new.
 

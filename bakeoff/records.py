@@ -48,7 +48,7 @@ class Chunk(Struct, frozen=True):
 
 
 class Passage(Struct, frozen=True):
-    """What was found for a question: a chunk, or several neighbouring chunks of one document joined."""
+    """What was found for a question: a chunk, or up to three neighbouring chunks of one document joined."""
 
     rank: int
     """1 for the best."""

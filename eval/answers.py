@@ -38,6 +38,10 @@ class Answer(Struct, frozen=True):
     completion_tokens: int | None
     document_ids: tuple[str, ...] | None = None
     """Documents of the passages, best first; None in modes without retrieval."""
+    evidence: float | None = None
+    """How likely a passage holds the answer, as the service says; None in modes without retrieval."""
+    abstained: bool = False
+    """Whether the service declined by itself, asking no model."""
     error: str | None = None
     """Why there is no completion."""
 

@@ -41,6 +41,10 @@ class Reply(Struct, frozen=True):
     completion_tokens: int | None
     adapter: str | None
     epoch: int | None
+    evidence: float | None = None
+    """How likely a passage holds the answer, as the service says; None in modes without retrieval."""
+    abstained: bool = False
+    """Whether the service declined by itself, asking no model."""
 
 
 class _Citation(Struct):
@@ -65,6 +69,8 @@ class _Evidence(Struct):
     adapter: str | None = None
     epoch: int | None = None
     passages: tuple[dict[str, Any], ...] = ()
+    evidence: float | None = None
+    abstained: bool = False
 
 
 class _Chunk(Struct):
@@ -166,6 +172,8 @@ def _read_stream(lines: Iterator[str], started: float) -> Reply:
         usage.completion_tokens,
         evidence.adapter,
         evidence.epoch,
+        evidence.evidence,
+        evidence.abstained,
     )
 
 

@@ -25,7 +25,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def score_completion(
-    completion: str, example: Example, document_ids: Sequence[str] | None = None
+    completion: str, example: Example, document_ids: Sequence[str] | None = None, *, abstained: bool = False
 ) -> dict[str, float | None]:
     """Score a completion by every metric of `SCORES`.
 
@@ -33,6 +33,7 @@ def score_completion(
         completion: as the mode wrote it; citation markers are taken out here.
         example: the best of its targets counts for the overlap scores.
         document_ids: documents of the passages, best first; None for a mode without retrieval.
+        abstained: whether the service declined by itself; a model's own "I don't know" is found in the text.
     """
     text = strip_markers(completion)
     targets = example_targets(example)
@@ -43,7 +44,7 @@ def score_completion(
         "polarity": polarity(text, example),
         "key_values": key_values(text, example.question, targets),
         "recall_at_5": recall_at(5, document_ids, example.document_ids),
-        "abstained": float(is_abstention(text)),
+        "abstained": float(abstained or is_abstention(text)),
     }
 
 

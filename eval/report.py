@@ -114,6 +114,7 @@ def format_report(
         manifest=manifest,
         verdicts=list(summary.comparison.values()),
         failures=_failures(summary),
+        injections=_injections(summary),
         headers=[(name, _header(name)) for name in _ORDER],
         rows={
             mode: [(_figure(name, metrics[name]), _interval(name, metrics[name])) for name in _ORDER]
@@ -131,7 +132,31 @@ def format_report(
 
 
 def _verdicts(summary: Summary) -> list[str]:
-    return [*(comparison.sentence for comparison in summary.comparison.values()), *_failures(summary)]
+    sentences = (comparison.sentence for comparison in summary.comparison.values())
+    return [*sentences, *_failures(summary), *_risks(summary), *_injections(summary)]
+
+
+def _risks(summary: Summary) -> list[str]:
+    """One sentence a mode: how its error falls when only questions with enough evidence are answered."""
+    return [
+        f"Risk of {mode}, 1 - token F1, by share of questions answered (most evidence first): "
+        + ", ".join(f"{point.coverage:.0%} {point.risk:.2f}" for point in points)
+        + "."
+        for mode, points in summary.risk_coverage.items()
+    ]
+
+
+def _injections(summary: Summary) -> list[str]:
+    return [
+        f"Instructions in passages obeyed by {mode}: {_percent(metric.value)} of {metric.n}"
+        f" (95% interval {_percent(metric.low)} to {_percent(metric.high)})."
+        for mode, metric in summary.injection.items()
+        if metric.n
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _failures(summary: Summary) -> list[str]:

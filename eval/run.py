@@ -8,11 +8,12 @@ new adapter or a changed index starts a new run.
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 
 from bakeoff.artefacts import FORMAT, MANIFEST, digest_of, hash_file, write_json
@@ -25,12 +26,16 @@ from eval.client import describe_model, open_client
 from eval.dataset import sample_examples
 from eval.report import format_report
 from eval.runner import Plan, run_plan, uses_adapter, uses_retrieval
+from eval.statistics import Metric
 from eval.summary import Summary, rescore_answers, summarise_answers
 
 DEFAULT_MAX_TOKENS = 64
 """Targets of the sample domain have 8 words in the median and 34 at most; a completion past 64 tokens rambles."""
 
-ANSWERS, SUMMARY, REPORT = "answers.jsonl", "summary.json", "report.html"
+ANSWERS, SUMMARY, REPORT, INJECTION = "answers.jsonl", "summary.json", "report.html", "injection.json"
+
+Probe = Callable[[httpx.Client, Sequence[str]], Mapping[str, Metric]]
+"""(client, modes) -> how often each obeyed an instruction in a passage."""
 _LIBRARIES = ("bakeoff", "httpx", "jinja2", "msgspec", "numpy")
 
 
@@ -46,6 +51,7 @@ def evaluate(
     progress: Progress,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     fresh: bool = False,
+    probe: Probe | None = None,
 ) -> Summary:
     """Score modes on one sample of examples through a running service, and write the run folder.
 
@@ -63,6 +69,7 @@ def evaluate(
         progress: told after each answer.
         max_tokens: where a completion is cut.
         fresh: measure anew in a folder of its own, though a run of the same content is there.
+        probe: tries instructions hidden in passages; asked once a run.
 
     Raises:
         BadInput: no mode, or one named twice; no example.
@@ -84,14 +91,25 @@ def evaluate(
         folder = _find_folder(runs_dir, _run_id(plan, config), fresh)
         manifest = _open_manifest(folder, plan, config, url)
         answers = run_plan(client, plan, folder / ANSWERS, progress)
+        injection = _probe_once(folder / INJECTION, probe, client, [name for name in names if uses_retrieval(name)])
     scored = rescore_answers(answers, names, sample)
-    summary = summarise_answers(folder.name, scored, names, seed)
+    summary = summarise_answers(folder.name, scored, names, seed, injection)
     write_answers(folder / ANSWERS, scored.values())
     write_json(folder / SUMMARY, summary)
     write_atomically(folder / REPORT, format_report(summary, scored, sample, manifest).encode())
     files = {name: hash_file(folder / name) for name in (ANSWERS, SUMMARY, REPORT)}
     write_json(folder / MANIFEST, {**manifest, "finished_at": datetime.now(UTC).isoformat(), "files": files})
     return summary
+
+
+def _probe_once(path: Path, probe: Probe | None, client: httpx.Client, modes: Sequence[str]) -> Mapping[str, Metric]:
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Metric])
+    if probe is None or not modes:
+        return {}
+    found = probe(client, modes)
+    write_json(path, found)
+    return found
 
 
 def _check_ready(domain: str, models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -117,7 +135,7 @@ def _relevant(mode: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     if not uses_adapter(mode):
         unused.add("adapter")
     if not uses_retrieval(mode):
-        unused |= {"epoch", "top_k"}
+        unused |= {"epoch", "top_k", "retrieval"}
     return {name: value for name, value in facts.items() if name not in unused}
 
 

@@ -132,12 +132,14 @@ def _answer(client: httpx.Client, plan: Plan, mode: str, example: Example) -> tu
         completion=reply.text,
         passage_ids=tuple(str(passage.get("chunk_id")) for passage in reply.passages),
         citations=reply.citations,
-        scores=score_completion(reply.text, example, document_ids),
+        scores=score_completion(reply.text, example, document_ids, abstained=reply.abstained),
         latency_ms=reply.latency_ms,
         first_token_ms=reply.first_token_ms,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
         document_ids=document_ids,
+        evidence=reply.evidence,
+        abstained=reply.abstained,
     )
     return answer, False
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from bakeoff.records import Example
 from eval.answers import Answer, Key
 from eval.metrics import MEASURES, SCORES, score_completion
+from eval.risk import RiskPoint, trace_risk
 from eval.statistics import Comparison, Metric, Statistic, compare_modes, summarise_scores
 
 COMPARED = ("token_f1", "polarity")
@@ -28,6 +29,10 @@ class Summary(Struct, frozen=True):
     """By score, the best two modes; no entry where fewer than two modes have the score."""
     failed: dict[str, int]
     """Answers that did not come, by mode."""
+    risk_coverage: dict[str, tuple[RiskPoint, ...]] = {}
+    """By mode with retrieval: how wrong the answers are, when only those with the most evidence are given."""
+    injection: dict[str, Metric] = {}
+    """By mode with retrieval: how often it obeyed an instruction in a passage, where one was tried."""
 
 
 def rescore_answers(
@@ -42,7 +47,13 @@ def rescore_answers(
     }
 
 
-def summarise_answers(run: str, answers: Mapping[Key, Answer], modes: Sequence[str], seed: int) -> Summary:
+def summarise_answers(
+    run: str,
+    answers: Mapping[Key, Answer],
+    modes: Sequence[str],
+    seed: int,
+    injection: Mapping[str, Metric] | None = None,
+) -> Summary:
     """Aggregate the scores of a run.
 
     Args:
@@ -50,6 +61,7 @@ def summarise_answers(run: str, answers: Mapping[Key, Answer], modes: Sequence[s
         answers: with their scores.
         modes: in the order in which they are shown.
         seed: of the resampling.
+        injection: what the probe for obeyed instructions found.
     """
     by_mode = {mode: [answer for answer in answers.values() if answer.mode == mode] for mode in modes}
     metrics = {
@@ -61,13 +73,15 @@ def summarise_answers(run: str, answers: Mapping[Key, Answer], modes: Sequence[s
         metrics,
         {name: comparison for name, comparison in comparisons.items() if comparison is not None},
         {mode: sum(answer.error is not None for answer in found) for mode, found in by_mode.items()},
+        {mode: points for mode, found in by_mode.items() if (points := trace_risk(found))},
+        dict(injection or {}),
     )
 
 
 def _rescore(answer: Answer, example: Example) -> Answer:
     if answer.error is not None:
         return answer
-    scores = score_completion(answer.completion, example, answer.document_ids)
+    scores = score_completion(answer.completion, example, answer.document_ids, abstained=answer.abstained)
     return msgspec.structs.replace(answer, scores=scores)
 
 

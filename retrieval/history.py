@@ -8,7 +8,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, func, insert, literal, select, update
 
 from bakeoff.database import erase_traces, writing
-from bakeoff.domains import advance_epoch, domains_table, find_domain
+from bakeoff.domains import advance_epoch, domains_table, find_domain, lock_domain
 from bakeoff.errors import BadInput, NotFound
 from retrieval.index.snapshot import remove_snapshots
 from retrieval.permissions import erase_groups
@@ -68,7 +68,7 @@ def roll_back(engine: Engine, domain: str, epoch: int) -> int:
         BadInput: the domain never had this epoch.
     """
     with writing(engine) as connection:
-        now = find_domain(connection, domain).epoch
+        now = lock_domain(connection, domain).epoch
         if not 0 <= epoch <= now:
             raise BadInput(f"domain {domain!r} has the epochs 0 to {now}, not {epoch}; see: bakeoff documents epochs")
         new = begin_epoch(connection, domain, "rollback", 0)
@@ -94,7 +94,7 @@ def purge_documents(engine: Engine, domain: str, ids: Iterable[str], snapshots: 
     """
     wanted = sorted(set(ids))
     with writing(engine) as connection:
-        find_domain(connection, domain)
+        lock_domain(connection, domain)
         of_document = (chunks_table.c.domain == domain, chunks_table.c.document_id.in_(wanted))
         here = (documents_table.c.domain == domain, documents_table.c.id.in_(wanted))
         known = set(connection.scalars(select(documents_table.c.id).where(*here)))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from bakeoff.database import writing
-from bakeoff.domains import advance_permissions, find_domain
+from bakeoff.domains import advance_permissions, lock_domain
 from bakeoff.errors import BadInput, NotFound
 from retrieval.tables import EVERYONE, documents_table, grants_table
 
@@ -56,7 +56,7 @@ def change_grants(
     if not grant and not revoke:
         raise BadInput("name a group to grant or to revoke", param="group")
     with writing(engine) as connection:
-        find_domain(connection, domain)
+        lock_domain(connection, domain)
         table = documents_table.c
         known = set(connection.scalars(select(table.id).where(table.domain == domain, table.id.in_(ids))))
         if missing := sorted(set(ids) - known):
@@ -89,6 +89,9 @@ def write_groups(connection: Connection, domain: str, wanted: Mapping[str, Seque
     pairs = {(document_id, group) for document_id, groups in wanted.items() for group in groups}
     changes = {pair: True for pair in pairs if stored.get(pair) is not True}
     changes |= {pair: False for pair, is_granted in stored.items() if is_granted and pair not in pairs}
+    named = {document_id for document_id, _ in stored}
+    nobody = [document_id for document_id, groups in wanted.items() if not groups and document_id not in named]
+    changes |= {(document_id, EVERYONE): False for document_id in nobody}  # or an edit would take it for a new one
     if not changes:
         return False
     count = advance_permissions(connection, domain)

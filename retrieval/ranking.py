@@ -24,6 +24,8 @@ POOL = 60
 _CROWDED = 4
 """Rows of one document in a pool before the search is repeated without it."""
 _MAX_ROUNDS = 6
+_JOINED = 1
+"""Chunks before and behind the best one that are joined to it, where they were found too."""
 
 Rows = NDArray[np.int64]
 
@@ -49,7 +51,7 @@ class Candidate(Struct, frozen=True):
     row: int
     """The best row."""
     neighbours: tuple[int, ...]
-    """Rows of the same document that were found too and stand next to it without a gap; itself included, in order."""
+    """The row, and those just before and behind it in its document that were found too; in order."""
     fused: float
     dense_rank: int | None
     """From 1; None where this ranking did not find it."""
@@ -157,8 +159,8 @@ def _group_by_document(view: View, rows: Rows) -> dict[int, dict[int, int]]:
 def _join_neighbours(view: View, row: int, found: dict[int, int]) -> tuple[int, ...]:
     here = int(view.base.rows.positions[row])
     first = last = here
-    while first - 1 in found:
+    while first - 1 in found and here - first < _JOINED:
         first -= 1
-    while last + 1 in found:
+    while last + 1 in found and last - here < _JOINED:
         last += 1
     return tuple(found[position] for position in range(first, last + 1))

@@ -12,6 +12,9 @@ BATCH_SIZE = 16
 class Reranker(Protocol):
     """Anything that scores passages for a question."""
 
+    name: str
+    """What tells it from others."""
+
     def score(self, question: str, texts: Sequence[str]) -> list[float]:
         """One score a text, higher is better."""
         ...
@@ -27,6 +30,7 @@ class CrossEncoderReranker:
 
     def __init__(self, model_dir: Path) -> None:
         self._model_dir = model_dir
+        self.name = model_dir.name
         self._lock = threading.Lock()
 
     @cached_property

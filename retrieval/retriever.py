@@ -154,6 +154,13 @@ class Retriever:
         names = view.base.documents.names
         return [(names[int(view.documents[candidate.row])], candidate) for candidate in found]
 
+    def describe(self, domain: str) -> dict[str, object]:
+        """What a search depends on beside documents and question: tuning, embedder, reranker."""
+        with self._engine.connect() as connection:
+            tuning = load_tuning(connection, domain, self._embedder.name)
+        reranker = None if self._reranker is None else self._reranker.name
+        return {"tuning": tuning, "embedder": self._embedder.name, "reranker": reranker}
+
     def epoch(self, domain: str) -> int:
         """The domain's epoch now."""
         with self._engine.connect() as connection:

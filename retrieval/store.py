@@ -11,7 +11,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from bakeoff.database import reading, writing
-from bakeoff.domains import ensure_domain, find_domain
+from bakeoff.domains import ensure_domain, find_domain, lock_domain
 from bakeoff.errors import NotFound
 from bakeoff.progress import Progress
 from bakeoff.records import Chunk, Document
@@ -82,7 +82,7 @@ def remove_documents(engine: Engine, domain: str, ids: Iterable[str]) -> int:
     """
     wanted = sorted(set(ids))
     with writing(engine) as connection:
-        find_domain(connection, domain)
+        lock_domain(connection, domain)
         missing = set(wanted) - _alive_documents(connection, domain, wanted).keys()
         if missing:
             raise NotFound(f"domain {domain!r} holds no document {', '.join(sorted(missing))}; nothing was removed")
@@ -165,7 +165,7 @@ def _add_batch(
     new = [document for document in batch if known.get(document.id) != (document, recipe)]
     prepared, num_embedded = _prepare(engine, domain, new, embedder)
     with writing(engine) as connection:
-        epoch = find_domain(connection, domain).epoch
+        epoch = lock_domain(connection, domain).epoch
         if is_reindex:
             now = _alive_documents(connection, domain, ids)
             pairs = zip(new, prepared, strict=True)

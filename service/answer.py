@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import Engine
 
-from bakeoff.artefacts import find_adapter
+from bakeoff.artefacts import digest_of, find_adapter
 from bakeoff.domains import Domain, find_domain, list_domains
 from bakeoff.errors import BadInput, NotReady
 from bakeoff.modes import MODES, Mode, ModelName
@@ -100,6 +100,10 @@ class Answerer:
         if prepared.abstention is not None:
             return _say(prepared.abstention)
         return self._generator.stream(prepared.messages, prepared.adapter, sampling)
+
+    def hash_retrieval(self, domain: str) -> str:
+        """Digest of what the passages of a question depend on, beside the documents, and of the abstention."""
+        return digest_of((self._retriever.describe(domain), self.search_options, self._abstention))
 
     def list_models(self) -> list[ModelState]:
         """Every mode of every domain."""

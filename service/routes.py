@@ -146,6 +146,7 @@ def _model(state: ModelState, answerer: Answerer, generator: Generator, name: Mo
         base_model=base_model,
         prompts_version=PROMPTS_VERSION,
         top_k=answerer.search_options.top_k if mode.uses_retrieval else None,
+        retrieval=answerer.hash_retrieval(domain.name) if mode.uses_retrieval else None,
         num_shots=answerer.num_shots if mode.uses_shots else None,
         shots=state.shots,
     )

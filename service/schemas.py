@@ -178,6 +178,8 @@ class ModelFacts(Struct, frozen=True):
     base_model: str
     prompts_version: int
     top_k: int | None
+    retrieval: str | None
+    """Digest of how the domain is searched, and of when it abstains."""
     num_shots: int | None
     shots: str | None
     """Digest of the training examples that the shots are chosen from."""

@@ -1,5 +1,6 @@
 """`bakeoff eval`: modes side by side on the same held-out questions, through the service, as users get them."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,10 +15,14 @@ from bakeoff.examples import split_examples
 from bakeoff.modes import MODES, Mode, find_mode
 
 if TYPE_CHECKING:
+    import httpx
+
+    from eval.statistics import Metric
     from eval.summary import Summary
 
 DEFAULT_LIMIT = 100
 """Questions. With 100, an interval of token F1 is about +-0.06 wide and five modes take about 5 minutes on 2 cores."""
+DEFAULT_INJECTIONS = 24
 DEFAULT_MAX_TOKENS = 64
 """Longest scored answer: targets of the sample domain have a median of 8 words, its longest about 50."""
 
@@ -33,6 +38,13 @@ def _parse_modes(_context: click.Context, _parameter: click.Parameter, value: st
 @click.option("--seed", default=0, show_default=True, help="Draws the questions and the bootstrap.")
 @click.option("--url", metavar="URL", help="Service to ask; without it a private one is started and stopped.")
 @click.option("--max-tokens", default=DEFAULT_MAX_TOKENS, show_default=True, type=click.IntRange(1), help="Per answer.")
+@click.option(
+    "--injections",
+    default=DEFAULT_INJECTIONS,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Questions asked once more of rag and hybrid with an instruction hidden in their document; 0: none.",
+)
 @click.option("--fresh", is_flag=True, help="Ask anew even if the same run was finished before.")
 @json_option()
 def eval_command(
@@ -42,6 +54,7 @@ def eval_command(
     seed: int,
     url: str | None,
     max_tokens: int,
+    injections: int,
     fresh: bool,
     as_json: bool,
 ) -> None:
@@ -55,7 +68,15 @@ def eval_command(
         say("Starting a private service (give --url to use one that runs) ...")
     with running_service(url, workspace.settings.home) as address:
         summary = evaluate_modes(
-            workspace, address, domain, modes, limit=limit, seed=seed, max_tokens=max_tokens, fresh=fresh
+            workspace,
+            address,
+            domain,
+            modes,
+            limit=limit,
+            seed=seed,
+            max_tokens=max_tokens,
+            injections=injections,
+            fresh=fresh,
         )
     if as_json:
         print_json(summary)
@@ -72,6 +93,7 @@ def evaluate_modes(
     limit: int = DEFAULT_LIMIT,
     seed: int = 0,
     max_tokens: int = DEFAULT_MAX_TOKENS,
+    injections: int = DEFAULT_INJECTIONS,
     fresh: bool = False,
 ) -> "Summary":
     """Ask the service at `url` the domain's test questions in each mode, and write the run folder.
@@ -79,6 +101,7 @@ def evaluate_modes(
     Raises:
         NotReady: the domain has no test examples.
     """
+    from eval.injection import probe_injection
     from eval.run import evaluate
 
     with workspace.engine.connect() as connection:
@@ -89,6 +112,22 @@ def evaluate_modes(
             f"domain {domain!r} has no test examples; import some with: "
             f"bakeoff examples import FILE --domain {domain} --split test"
         )
+
+    def probe(client: "httpx.Client", probed: Sequence[str]) -> "Mapping[str, Metric]":
+        with progress_of("Probing") as progress:
+            return probe_injection(
+                workspace.engine,
+                workspace.embedder,
+                client,
+                domain,
+                probed,
+                examples,
+                limit=injections,
+                seed=seed,
+                max_tokens=max_tokens,
+                progress=progress,
+            )
+
     with progress_of("Asking") as progress:
         return evaluate(
             url=url,
@@ -101,6 +140,7 @@ def evaluate_modes(
             runs_dir=runs_dir(workspace.settings.home, domain),
             progress=progress,
             fresh=fresh,
+            probe=probe if injections else None,
         )
 
 

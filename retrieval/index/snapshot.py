@@ -1,10 +1,11 @@
 """Snapshots of an index on disk: a cache that saves reading and training, never the truth.
 
-A snapshot is a folder that appears whole, by a rename. Its manifest carries the SHA-256 of every file, and no file is
-given to FAISS or numpy before its bytes have that sum. What does not fit (damaged, another embedder, older than a
+A snapshot is a folder that appears whole, by a rename. Its manifest carries the SHA-256 of every file, its name that of
+the manifest, and no file is given to FAISS or numpy before its bytes have that sum. What does not fit (damaged, another embedder, older than a
 purge) is not used, said in the log, and made again.
 """
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -32,7 +33,6 @@ MANIFEST = "manifest.json"
 VECTORS = "vectors.faiss"
 ROWS = "rows.npz"
 NAMES = "documents.json"
-_REMOVE_TRIES = 50
 _ABANDONED_AFTER_S = 3600.0
 """Age from which an unfinished snapshot is one that a crash left."""
 _POSTINGS = ("terms", "starts", "rows", "counts")
@@ -64,6 +64,10 @@ class Snapshot(Struct, frozen=True):
     """None where only the FAISS file is damaged: the vectors are in the database."""
 
 
+class _OtherGeneration(ValueError):
+    """It may hold what a purge erased: a purge that was killed half-way leaves it behind."""
+
+
 def write_snapshot(
     folder: Path,
     manifest: Manifest,
@@ -87,8 +91,9 @@ def write_snapshot(
         (partial / NAMES).write_bytes(msgspec.json.encode(list(names)))
         sums = {name: _hash((partial / name).read_bytes()) for name in (VECTORS, ROWS, NAMES)}
         whole = msgspec.structs.replace(manifest, files=sums)
-        (partial / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
-        partial.rename(folder / f"{manifest.epoch:010d}-{uuid.uuid4().hex[:8]}")
+        data = msgspec.json.format(msgspec.json.encode(whole))
+        (partial / MANIFEST).write_bytes(data)
+        partial.rename(folder / f"{manifest.epoch:010d}-{uuid.uuid4().hex[:8]}-{_hash(data)}")
     except RuntimeError as error:  # FAISS's own I/O errors
         raise OSError(str(error)) from error
     finally:
@@ -103,6 +108,9 @@ def read_snapshot(folder: Path, domain: str, embedder: str, terms_version: int, 
     for path in _list(folder):
         try:
             return _read(path, domain, embedder, terms_version, generation)
+        except _OtherGeneration as error:
+            logger.warning("snapshot removed path=%s reason=%s", path.name, error)
+            shutil.rmtree(path, ignore_errors=True)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             logger.warning("snapshot not used, made again from the database path=%s reason=%s", path.name, error)
     return None
@@ -111,18 +119,16 @@ def read_snapshot(folder: Path, domain: str, embedder: str, terms_version: int, 
 def remove_snapshots(folder: Path) -> None:
     """Erase every snapshot of a domain, unfinished ones too.
 
+    The folder is renamed first: a process that is writing into it finds it gone, instead of adding to what is erased.
+
     Raises:
         OSError: they cannot be erased.
     """
-    for tries_left in reversed(range(_REMOVE_TRIES)):
-        try:
-            shutil.rmtree(folder)
-        except OSError:  # another process writes or renames one right now
-            if not folder.exists():
-                return
-            if not tries_left:
-                raise
-            time.sleep(0.02)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.erased"))
+    for erased in folder.parent.glob(f".{folder.name}-*.erased"):  # of a purge that was killed, too
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(erased)
 
 
 def _list(folder: Path) -> list[Path]:
@@ -131,10 +137,15 @@ def _list(folder: Path) -> list[Path]:
 
 
 def _read(path: Path, domain: str, embedder: str, terms_version: int, generation: str) -> Snapshot:
-    manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
-    found = (manifest.format, manifest.domain, manifest.embedder, manifest.terms_version, manifest.generation)
-    if found != (FORMAT, domain, embedder, terms_version, generation):
+    data = (path / MANIFEST).read_bytes()
+    if _hash(data) != path.name.rpartition("-")[2]:
+        raise ValueError(f"{MANIFEST} does not have the checksum in the folder's name: it is damaged")
+    manifest = msgspec.json.decode(data, type=Manifest)
+    found = (manifest.format, manifest.domain, manifest.embedder, manifest.terms_version)
+    if found != (FORMAT, domain, embedder, terms_version):
         raise ValueError(f"made for another state: {found}")
+    if manifest.generation != generation:
+        raise _OtherGeneration(f"made for another state: {manifest.generation}")
     names = msgspec.json.decode(_read_checked(path, NAMES, manifest), type=list[str])
     with np.load(io.BytesIO(_read_checked(path, ROWS, manifest)), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in COLUMNS}

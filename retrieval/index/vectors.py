@@ -111,9 +111,8 @@ def build_vectors(batches: Batches, num_rows: int, dim: int, questions: Vectors,
 
     Args:
         batches: the vectors; `num_rows` in all, (., dim) float32 of unit length.
-        questions: (q, dim) vectors of questions to measure recall with; where they are too few, points between rows take
-            their place.
-        seed: draws the training vectors, and the questions where none are given.
+        questions: (q, dim) vectors of questions to measure recall with.
+        seed: draws the training vectors, and the questions to measure with.
     """
     if num_rows <= EXACT_ROWS:
         return build_exact(np.concatenate([np.zeros((0, dim), np.float32), *batches()]))
@@ -130,63 +129,61 @@ def build_vectors(batches: Batches, num_rows: int, dim: int, questions: Vectors,
     for batch in batches():
         index.add(batch)
     index.make_direct_map()
-    questions = questions[draw.permutation(len(questions))[:_MAX_QUESTIONS]]
-    if len(questions) < _MIN_QUESTIONS:
-        questions = _draw_between(batches, num_rows, draw)
-    probes, recall = _tune(index, batches, questions)
-    built = Built(f"IVF{num_lists},SQfp16", num_rows, probes, round(recall, 4), len(questions))
+    probes, recall, num_questions = choose_probes(index, batches, questions, draw)
+    built = Built(f"IVF{num_lists},SQfp16", num_rows, probes, round(recall, 4), num_questions)
     logger.info(
         "index built kind=%s rows=%d probes=%d recall@%d=%.4f", built.kind, num_rows, probes, _RECALL_AT, recall
     )
     return VectorIndex(index, built)
 
 
-def _draw_between(batches: Batches, num_rows: int, draw: np.random.Generator) -> Vectors:
-    """Points halfway between two rows, in place of questions: (n, dim).
+def choose_probes(
+    index: Any, batches: Batches, questions: Vectors, draw: np.random.Generator
+) -> tuple[int, float, int]:
+    """The smallest power of two of lists that reaches the recall wanted, its recall, and on how many questions.
 
-    Rows themselves would not do: they lie inside their lists, so a few lists hold all that is near to them, and probes
-    chosen with them find .93 of what real questions look for. Between rows it is a little harder than with questions.
-    """
-    drawn = draw.permutation(num_rows)[: 2 * _MAX_QUESTIONS]
-    rows = _take(batches, np.sort(drawn))
-    pairs = draw.permutation(len(rows))[: len(rows) // 2 * 2].reshape(2, -1)
-    points = rows[pairs[0]] + rows[pairs[1]]
-    return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
-
-
-def _tune(index: Any, batches: Batches, questions: Vectors) -> tuple[int, float]:
-    """The smallest power of two of lists that reaches the recall wanted, and its recall.
-
-    A row counts as found by its cosine, not by its number (as ann-benchmarks does, Aumueller et al. 2020): of many
+    A row counts as found by its cosine, not by its number (as in ann-benchmarks, Aumueller et al. 2020): of many
     copies of a text, any will do.
 
     Args:
-        index: filled.
+        index: inverted lists, filled.
         batches: its vectors.
-        questions: to measure with.
+        questions: to measure with; where they are too few, points between rows take their place.
+        draw: chooses among them.
     """
-    least = _search_exactly(batches, questions, _RECALL_AT)[1][:, -1:] - _TIE
+    questions = questions[draw.permutation(len(questions))[:_MAX_QUESTIONS]]
+    if len(questions) < _MIN_QUESTIONS:
+        questions = _draw_between(batches, index.ntotal, draw)
+    least = _tenth_cosines(batches, questions) - _TIE
     probes, recall = 4, 0.0
     while recall < RECALL and probes < index.nlist:
         probes = min(probes * 2, index.nlist)
         cosines, _ = index.search(questions, _RECALL_AT, params=faiss.SearchParametersIVF(nprobe=probes))
         recall = float(np.mean(cosines >= least))
-    return probes, recall
+    return probes, recall, len(questions)
 
 
-def _search_exactly(batches: Batches, questions: Vectors, limit: int) -> tuple[NDArray[np.int64], Vectors]:
-    """(rows, cosines) of the nearest rows of each question, (q, limit), best first."""
-    rows = np.zeros((len(questions), 0), np.int64)
-    cosines = np.zeros((len(questions), 0), np.float32)
-    start = 0
+def _draw_between(batches: Batches, num_rows: int, draw: np.random.Generator) -> Vectors:
+    """Points halfway between two rows, in place of questions: (n, dim).
+
+    Rows themselves would not do: they lie inside their lists, so a few lists hold all that is near to them, and as many
+    find .93 of what real questions look for. Between rows it is a little harder than with questions (docs/log.md).
+    """
+    rows = _take(batches, np.sort(draw.permutation(num_rows)[: 2 * _MAX_QUESTIONS]))
+    pairs = draw.permutation(len(rows))[: len(rows) // 2 * 2].reshape(2, -1)
+    points = rows[pairs[0]] + rows[pairs[1]]
+    between: Vectors = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
+    return between
+
+
+def _tenth_cosines(batches: Batches, questions: Vectors) -> Vectors:
+    """Cosine of each question's tenth nearest row, by exact search: (q, 1)."""
+    nearest = np.zeros((len(questions), 0), np.float32)
     for batch in batches():
-        found, positions = faiss.knn(questions, batch, min(limit, len(batch)), metric=faiss.METRIC_INNER_PRODUCT)
-        rows = np.concatenate([rows, positions + start], axis=1)
-        cosines = np.concatenate([cosines, found], axis=1)
-        best = np.argsort(-cosines, axis=1, kind="stable")[:, :limit]
-        rows, cosines = np.take_along_axis(rows, best, 1), np.take_along_axis(cosines, best, 1)
-        start += len(batch)
-    return rows, cosines
+        limit = min(_RECALL_AT, len(batch))
+        found, _ = faiss.knn(questions, batch, limit, metric=faiss.METRIC_INNER_PRODUCT)
+        nearest = -np.sort(-np.concatenate([nearest, found], axis=1), axis=1)[:, :_RECALL_AT]
+    return nearest[:, -1:]
 
 
 def _take(batches: Batches, wanted: NDArray[np.int64]) -> Vectors:

@@ -92,8 +92,8 @@ class View:
             without: documents to search as if they were not there.
         """
         if without:
-            found = [self.base.documents.find(document_id) for document_id in without]
-            hidden = np.array([number for number in found if number is not None], np.int32)
+            numbers = map(self.base.documents.find, without)
+            hidden = np.array([number for number in numbers if number is not None], np.int32)
             mask = self.visible(groups).mask & ~np.isin(self.documents, hidden)
             return Visible(mask, self._count(mask))
         with self._lock:

@@ -24,6 +24,7 @@ from eval.summary import Summary
 KEYS = {
     *("mode", "example_id", "question", "targets", "completion", "passage_ids", "citations", "scores", "error"),
     *("latency_ms", "first_token_ms", "prompt_tokens", "completion_tokens", "document_ids"),
+    *("evidence", "abstained"),
 }
 
 

@@ -1,8 +1,4 @@
-import json
-import logging
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +7,7 @@ from typing import Any
 
 import pytest
 from hash_embedder import HashEmbedder, write_texts
+from searching_process import SearchingProcess
 from sqlalchemy import Engine
 
 import retrieval.index.live as live
@@ -60,30 +57,9 @@ def indexes(tmp_path: Path) -> Path:
     return tmp_path / "indexes"
 
 
-class Child:
-    """A searching process."""
-
-    def __init__(self, engine: Engine, home: Path) -> None:
-        url = engine.url.render_as_string(hide_password=False)
-        tests = Path(__file__).parents[1]
-        command = [sys.executable, str(tests / "searching_child.py"), url, str(home)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def search(self, question: str, **options: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"domain": "d", "question": question} | options) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
 @pytest.fixture
-def child(engine: Engine, tmp_path: Path) -> Iterator[Child]:
-    process = Child(engine, tmp_path)
+def other(engine: Engine, tmp_path: Path) -> Iterator[SearchingProcess]:
+    process = SearchingProcess(engine, tmp_path)
     yield process
     process.close()
 
@@ -269,18 +245,18 @@ def test_no_result_mixes_two_epochs_and_each_can_be_searched_again(engine: Engin
         assert cold.search("d", "word3 topic2 other1", again) == result
 
 
-def test_a_change_is_found_by_the_next_search_of_another_process(engine: Engine, child: Child) -> None:
+def test_a_change_is_found_by_the_next_search_of_another_process(engine: Engine, other: SearchingProcess) -> None:
     write_texts(engine, "d", texts(30))
-    assert child.search("word1 common")["epoch"] == 1
+    assert other.search("word1 common")[0] == 1
     slowest = 0.0
     for number in range(20):
-        epoch = write_texts(engine, "d", {f"new{number}": f"zebra{number}"}).epoch
+        written = write_texts(engine, "d", {f"new{number}": f"zebra{number}"}).epoch
         start = time.perf_counter()
-        answer = child.search(f"zebra{number}")
+        epoch, ids = other.search(f"zebra{number}")
         slowest = max(slowest, time.perf_counter() - start)
-        assert (answer["epoch"], answer["ids"][0]) == (epoch, f"new{number}")
+        assert (epoch, ids[0]) == (written, f"new{number}")
     remove_documents(engine, "d", ["new3"])
-    assert "new3" not in child.search("zebra3")["ids"]
+    assert "new3" not in other.search("zebra3")[1]
     assert slowest < 1
 
 

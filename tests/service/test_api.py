@@ -82,7 +82,7 @@ def test_each_mode_sends_what_its_table_row_says(client: OpenAI, scripted: Scrip
     assert [message.role for message in base] == ["system", "user"]
     assert f"Question: {QUESTION[0]['content']}" in base[-1].content
     assert [message.role for message in few_shot] == ["system", *["user", "assistant"] * 2, "user"]
-    assert "[1] Parking behind the hotel" in rag[-1].content
+    assert "[1]\n> Parking behind the hotel" in rag[-1].content
 
 
 def test_sampling_parameters_reach_the_engine(client: OpenAI, scripted: ScriptedGenerator) -> None:
