@@ -35,6 +35,10 @@ test: models ## Set up, then ruff, mypy, import-linter and every test.
 	$(call step,import-linter,$(BIN)/lint-imports)
 	$(call step,pytest,$(BIN)/pytest)
 
+.PHONY: soak
+soak: models ## Set up, then the long tests: permissions, crashes, damaged files (about 15 minutes).
+	$(call step,pytest -m soak,$(BIN)/pytest -m soak)
+
 .PHONY: install
 install: $(VENV)/installed ## Make .venv and install what the lock file names.
 

@@ -84,6 +84,13 @@ def render_passages(passages: Sequence[Passage]) -> str:
     )
 
 
+def describe_place(passage: Passage, title: str) -> str:
+    """Title, headings and page of a passage on one line, the title once where the headings begin with it."""
+    is_repeated = passage.heading == title or passage.heading.startswith(f"{title} > ")
+    place = " > ".join(" ".join(part.split()) for part in ("" if is_repeated else title, passage.heading) if part)
+    return place if passage.page is None else f"{place}, page {passage.page}".removeprefix(", ")
+
+
 def _ask(question: str) -> str:
     # A small model follows what stands next to the question better than what stands in the system message.
     return f"{CLOSED_BOOK}\n\nQuestion: {question}\nAnswer:"
@@ -95,10 +102,8 @@ def _ask_passages(question: str, passages: Sequence[Passage]) -> str:
 
 
 def _head(passage: Passage) -> str:
-    """Where the passage stands, on one line; a title that the text begins with is not said twice."""
-    title = "" if passage.text.startswith(passage.title) else passage.title
-    place = " > ".join(" ".join(part.split()) for part in (title, passage.heading) if part)
-    return place if passage.page is None else f"{place}, page {passage.page}".removeprefix(", ")
+    """Where the passage stands; a title that the text begins with is not said twice."""
+    return describe_place(passage, "" if passage.text.startswith(passage.title) else passage.title)
 
 
 def _quote(text: str) -> str:

@@ -159,7 +159,11 @@ class Retriever:
         with self._engine.connect() as connection:
             tuning = load_tuning(connection, domain, self._embedder.name)
         reranker = None if self._reranker is None else self._reranker.name
-        return {"tuning": tuning, "embedder": self._embedder.name, "reranker": reranker}
+        return {
+            "tuning": msgspec.structs.replace(tuning, fitted_at=None),
+            "embedder": self._embedder.name,
+            "reranker": reranker,
+        }
 
     def epoch(self, domain: str) -> int:
         """The domain's epoch now."""

@@ -6,7 +6,7 @@ training questions of four other domains (docs/log.md) and whose evidence never 
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 from msgspec import Struct
@@ -64,7 +64,7 @@ class Tuning(Struct, frozen=True):
     """Share of the other questions whose evidence does not."""
     calibration_error: float = 0.0
     """Of the passage scores, by cross-validation: expected calibration error over ten bins."""
-    fitted_at: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    fitted_at: datetime | None = None
 
 
 def passage_features(candidate: Candidate) -> tuple[float, float]:

@@ -129,7 +129,11 @@ def reindex(domain: str, as_json: bool) -> None:
 
 def _show_reports(reports: Sequence[tuple[str, int, str | None]]) -> None:
     for line, num_chunks, skipped in reports:
-        say(f"  skipped  {line}" if skipped is not None else f"  {line}, {num_chunks} chunks")
+        say(
+            f"  skipped  {line}"
+            if skipped is not None
+            else f"  {line}, {num_chunks} chunk{'' if num_chunks == 1 else 's'}"
+        )
 
 
 def _build_index(workspace: Workspace, domain: str) -> None:

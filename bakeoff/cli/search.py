@@ -8,6 +8,7 @@ import msgspec
 from bakeoff.cli.output import domain_option, group_option, json_option, print_json
 from bakeoff.cli.workspace import Workspace
 from bakeoff.jsonl import read_jsonl
+from bakeoff.prompts import describe_place
 from bakeoff.records import Passage
 
 BATCH_QUESTIONS = 256
@@ -74,7 +75,9 @@ def search_command(
     if explain:
         _explain_search(workspace, domain, question, result.evidence)
     for place, passage in enumerate(result.passages):
-        click.echo(f"{passage.rank}. {passage.score:.3f}  {_head(passage)}  [{passage.document_id}]")
+        click.echo(
+            f"{passage.rank}. {passage.score:.3f}  {describe_place(passage, passage.title)}  [{passage.document_id}]"
+        )
         if explain:
             click.echo(f"   {_explain_passage(question, passage, result.explanations[place])}")
         click.echo(f"   {passage.text}\n")
@@ -82,11 +85,6 @@ def search_command(
         click.echo("Nothing was found that you may see.")
     elif not result.is_answerable:
         click.echo(f"The evidence, {result.evidence:.3f}, is too weak: rag and hybrid would say that they do not know.")
-
-
-def _head(passage: Passage) -> str:
-    path = " > ".join(part for part in (passage.title, passage.heading) if part)
-    return path if passage.page is None else f"{path}, page {passage.page}"
 
 
 def _explain_search(workspace: Workspace, domain: str, question: str, evidence: float) -> None:

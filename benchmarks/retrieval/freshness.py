@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -21,7 +20,7 @@ from bakeoff.database import open_database
 from bakeoff.records import Document
 from benchmarks.retrieval.report import Row, latencies_of, show_table, wait_for_calm
 from benchmarks.retrieval.sets import DOMAIN, Set, open_ours
-from benchmarks.retrieval.synthetic import make_domain
+from benchmarks.retrieval.synthetic import CHUNKS_A_DOCUMENT, make_domain
 from retrieval.retriever import Retriever, SearchOptions, SearchResult
 from retrieval.store import add_documents, remove_documents
 
@@ -33,7 +32,8 @@ _PAIR = ("pair-left", "pair-right")
 _PAIR_QUESTION = "pairledger version"
 _GRACE_S = 30.0
 
-_quiet = lambda *_: None  # noqa: E731
+_REMOVED_AFTER = 200
+"""Edits between adding a document and removing it: the reader must have had the time to see it."""
 
 
 class Edit(Struct, frozen=True):
@@ -107,11 +107,12 @@ def _run(home: Path, texts: list[str], questions: list[str], num_edits: int, pau
     for number, (marker, documents, removed) in enumerate(plan):
         if pause:
             time.sleep(max(0.0, started + number * pause - time.time()))
-        tells.send(Edit(marker, bool(removed), time.time()))
+        if not _is_pair(number):  # a pair is replaced so soon that the reader need not see each
+            tells.send(Edit(marker, bool(removed), time.time()))
         if removed:
             epoch = remove_documents(engine, DOMAIN, removed)
         else:
-            epoch = add_documents(engine, DOMAIN, documents, embedder, _quiet).epoch
+            epoch = add_documents(engine, DOMAIN, documents, embedder, lambda *_: None).epoch
         done.append(Done(marker, bool(removed), epoch))
     writing = time.time() - started
     tells.send(None)
@@ -131,27 +132,33 @@ def _run(home: Path, texts: list[str], questions: list[str], num_edits: int, pau
     }
 
 
+def _is_pair(number: int) -> bool:
+    return number % 5 == 2
+
+
 def _plan(texts: list[str], num_edits: int, seed: int) -> Iterator[tuple[str, list[Document], list[str]]]:
-    """(marker, documents to add, ids to remove) of each edit: change, add, pair, change, and remove what was added."""
+    """(marker, documents to add, ids to remove) of each edit, in turns of five.
+
+    Change a document, add one, change both of the pair, change a document, remove one that was added.
+    """
     random = np.random.default_rng(seed)
-    added = ""
+    changed = iter(random.permutation(NUM_CHUNKS // CHUNKS_A_DOCUMENT).tolist())
+    added: list[tuple[int, str]] = []
     for number in range(num_edits):
         marker = f"mark{seed}x{number:05d}"
         text = f"The reference code is {marker}. {texts[random.integers(len(texts))][:400]}"
-        match number % 5:
-            case 1:
-                added = marker
-                yield marker, [Document(f"added-{marker}", "Added", text, "")], []
-            case 2:
-                pair = [
-                    f"{name} {_PAIR_QUESTION} {marker}. The pairledger version of both is {marker}." for name in _PAIR
-                ]
-                yield marker, [Document(n, n, t, "") for n, t in zip(_PAIR, pair, strict=True)], []
-            case 4:
-                yield added, [], [f"added-{added}"]
-            case _:
-                changed = f"made-{random.integers(NUM_CHUNKS // 5):07d}"
-                yield marker, [Document(changed, changed, text, "")], []
+        if _is_pair(number):
+            both = f"{_PAIR_QUESTION} {marker}. The pairledger version of both is {marker}."
+            yield marker, [Document(name, name, f"{name} {both}", "") for name in _PAIR], []
+        elif number % 5 == 1:
+            added.append((number, marker))
+            yield marker, [Document(f"added-{marker}", "Added", text, "")], []
+        elif number % 5 == 4 and added[0][0] < number - _REMOVED_AFTER:
+            _, old = added.pop(0)
+            yield old, [], [f"added-{old}"]
+        else:
+            name = f"made-{next(changed):07d}"
+            yield marker, [Document(name, name, text, "")], []
 
 
 def _read(home: Path, questions: list[str], told: Connection, hears: Connection) -> None:
@@ -181,6 +188,8 @@ def _read(home: Path, questions: list[str], told: Connection, hears: Connection)
             if (edit.marker in found) != edit.is_removal:
                 delays.append(time.time() - edit.submitted)
                 waiting.pop(0)
+            else:
+                waiting.append(waiting.pop(0))
         elif turn % 2:
             _ask(retriever, "pair", _PAIR_QUESTION, options, seen)
         else:
@@ -212,7 +221,7 @@ def _count_torn(seen: Sequence[Seen], done: Sequence[Done]) -> int:
     """Searches that did not show what their epoch holds."""
     added = {edit.marker: edit.epoch for edit in done if not edit.is_removal}
     removed = {edit.marker: edit.epoch for edit in done if edit.is_removal}
-    pairs = [(edit.epoch, edit.marker) for place, edit in enumerate(done) if place % 5 == 2]
+    pairs = [(edit.epoch, edit.marker) for number, edit in enumerate(done) if _is_pair(number)]
     torn = 0
     for of in seen:
         if of.asked == "pair":

@@ -1,6 +1,6 @@
 """The vector index at several sizes beside FAISS's own: build time, memory, latency, recall.
 
-Vectors are those of the sets' chunks, then copies with Gaussian noise: two copies of one passage are then as near (0.74)
+Vectors are those of the sets' chunks, then copies with Gaussian noise: two copies of a passage are then as near (0.74)
 as a passage and its nearest other in the real sets (median). Questions are real test questions that no one tuned on.
 Each contender is built in one process and searched in another; all tune on the same training questions, to find .99
 (ours) or .98 (the others) of the ten nearest, which makes the others faster, never slower.

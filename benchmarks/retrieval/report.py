@@ -71,7 +71,7 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def memory_mib(field: str) -> float:
-    """Resident memory of this process: `VmRSS` for now, `VmHWM` for its peak. Not ru_maxrss: a parent leaves its own."""
+    """Resident memory of this process: `VmRSS` is now, `VmHWM` its peak (ru_maxrss would hold the parent's too)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024

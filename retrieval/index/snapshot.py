@@ -1,8 +1,8 @@
 """Snapshots of an index on disk: a cache that saves reading and training, never the truth.
 
 A snapshot is a folder that appears whole, by a rename. Its manifest carries the SHA-256 of every file, its name that of
-the manifest, and no file is given to FAISS or numpy before its bytes have that sum. What does not fit (damaged, another embedder, older than a
-purge) is not used, said in the log, and made again.
+the manifest, and no file is given to FAISS or numpy before its bytes have that sum. What does not fit (damaged, another
+embedder, older than a purge) is not used, said in the log, and made again.
 """
 
 import contextlib

@@ -36,6 +36,8 @@ def test_a_passage_cannot_close_its_quotation() -> None:
 def test_a_passage_says_where_it_stands() -> None:
     passage = Passage(1, 0.9, "d", "c", "Guide", "Press the button.", "Install > Linux", 3)
     assert render_passages([passage]) == "[1] Guide > Install > Linux, page 3\n> Press the button."
+    passage = Passage(1, 0.9, "d", "c", "Guide", "Press the button.", "Guide > Linux")
+    assert render_passages([passage]) == "[1] Guide > Linux\n> Press the button."
 
 
 def test_a_title_that_the_text_begins_with_is_not_said_twice() -> None:

@@ -1,7 +1,8 @@
 """A process that changes a domain without pause, to be killed: started and checked by `test_crash`.
 
 For each line on its input (a seed) it forks a writer and prints its process id. The writer appends to a journal, synced
-to the disk, what it is about to write and, once the database has acknowledged it, that it is written. The domain has to be there.
+to the disk, what it is about to write and, once the database has acknowledged it, that it is written. The domain has to
+be there.
 """
 
 import json

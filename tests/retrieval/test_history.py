@@ -67,7 +67,8 @@ def test_every_epoch_can_be_rolled_back_to(engine: Engine, tmp_path: Path) -> No
         rows = {epoch: list_documents(connection, "d", epoch) for epoch in range(1, num_epochs + 1)}
     for goal in (2, 1, 4, 3, 3):
         new = roll_back(engine, "d", goal)
-        assert new == (num_epochs := num_epochs + 1)
+        num_epochs += 1
+        assert new == num_epochs
         for searched in (retriever, Retriever(engine, HashEmbedder(), tmp_path / "i")):
             result = searched.search("d", "zebra word1", EVERYTHING)
             assert result.epoch == new

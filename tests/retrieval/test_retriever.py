@@ -95,10 +95,10 @@ def test_a_document_of_many_similar_chunks_does_not_crowd_the_others_out(engine:
 
 def test_neighbouring_chunks_are_joined_in_the_order_of_the_document(engine: Engine, open_retriever: Open) -> None:
     write_texts(engine, "d", {"a": "# One\nzebra one\n\n# Two\nzebra two\n\n# Three\nzebra three", "b": "giraffe"})
-    passage = open_retriever().search("d", "zebra three").passages[0]
+    passage = open_retriever().search("d", "zebra two").passages[0]
     assert passage.text == "zebra one\nTwo\nzebra two\nThree\nzebra three"
     assert (passage.heading, len(passage.chunk_ids)) == ("One", 3)
-    assert passage.chunk_id == passage.chunk_ids[2]
+    assert passage.chunk_id == passage.chunk_ids[1]
 
 
 def test_passages_keep_to_the_tokens_but_the_first_is_there_in_any_case(engine: Engine, open_retriever: Open) -> None:
@@ -117,7 +117,11 @@ def test_documents_left_out_are_searched_as_if_they_were_not_there(engine: Engin
     without = retriever.search("d", "zebra giraffe1", SearchOptions(top_k=20, without=frozenset({"d1", "d4", "none"})))
     remove_documents(engine, "d", ["d1", "d4"])
     gone = retriever.search("d", "zebra giraffe1", SearchOptions(top_k=20))
-    assert (without.passages, without.evidence, without.explanations) == (gone.passages, gone.evidence, gone.explanations)
+    assert (without.passages, without.evidence, without.explanations) == (
+        gone.passages,
+        gone.evidence,
+        gone.explanations,
+    )
     assert len(gone.passages) == 10
 
 
