@@ -30,6 +30,8 @@ VISIBLE_S = 1.0
 """By when 99 of 100 edits must be visible to other processes."""
 _PAIR = ("pair-left", "pair-right")
 _PAIR_QUESTION = "pairledger version"
+_WIDE = SearchOptions(top_k=50)
+"""Asked for where the question is whether an edit is there, not how high it ranks."""
 _GRACE_S = 30.0
 
 _REMOVED_AFTER = 200
@@ -126,7 +128,9 @@ def _run(home: Path, texts: list[str], questions: list[str], num_edits: int, pau
         "visible max ms": round(1000 * max(delays, default=float("nan")), 1),
         "never": never,
         "searches": len(seen),
-        **{f"search {name}": value for name, value in latencies_of([of.seconds for of in seen]).items()},
+        **{
+            f"search {name}": value for name, value in latencies_of([of.seconds for of in seen if not of.asked]).items()
+        },
         "torn": _count_torn(seen, done),
         "load": load,
     }
@@ -146,7 +150,7 @@ def _plan(texts: list[str], num_edits: int, seed: int) -> Iterator[tuple[str, li
     added: list[tuple[int, str]] = []
     for number in range(num_edits):
         marker = f"mark{seed}x{number:05d}"
-        text = f"The reference code is {marker}. {texts[random.integers(len(texts))][:400]}"
+        text = f"{marker} {marker} {marker}. {texts[random.integers(len(texts))][:400]}"
         if _is_pair(number):
             both = f"{_PAIR_QUESTION} {marker}. The pairledger version of both is {marker}."
             yield marker, [Document(name, name, f"{name} {both}", "") for name in _PAIR], []
@@ -165,9 +169,8 @@ def _read(home: Path, questions: list[str], told: Connection, hears: Connection)
     """Search until the writer is done and everything was seen, or a while has passed."""
     engine = open_database(f"sqlite:///{home}/bakeoff.db", home)
     retriever = Retriever(engine, open_ours(), home / "indexes", keeps=True)
-    options = SearchOptions(top_k=5)
     told.recv()
-    retriever.search(DOMAIN, questions[0], options)
+    retriever.search(DOMAIN, questions[0])
     hears.send(None)
     waiting: list[Edit] = []
     seen: list[Seen] = []
@@ -184,16 +187,16 @@ def _read(home: Path, questions: list[str], told: Connection, hears: Connection)
         turn += 1
         if waiting and turn % 4:
             edit = waiting[0]
-            found = _ask(retriever, edit.marker, edit.marker, options, seen)
+            found = _ask(retriever, edit.marker, edit.marker, _WIDE, seen)
             if (edit.marker in found) != edit.is_removal:
                 delays.append(time.time() - edit.submitted)
                 waiting.pop(0)
             else:
                 waiting.append(waiting.pop(0))
         elif turn % 2:
-            _ask(retriever, "pair", _PAIR_QUESTION, options, seen)
+            _ask(retriever, "pair", _PAIR_QUESTION, _WIDE, seen)
         else:
-            _ask(retriever, "", questions[turn % len(questions)], options, seen)
+            _ask(retriever, "", questions[turn % len(questions)], SearchOptions(), seen)
     hears.send((seen, delays, len(waiting)))
 
 

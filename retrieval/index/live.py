@@ -23,7 +23,16 @@ from bakeoff.domains import Domain, find_domain
 from bakeoff.errors import BadInput, BakeoffError, Mismatch
 from retrieval.embedder import Vectors
 from retrieval.index.lexical import Postings, build_postings, merge_postings
-from retrieval.index.rows import Documents, Loaded, Rows, load_deaths, load_grants, load_rows, other_embedders
+from retrieval.index.rows import (
+    Documents,
+    Loaded,
+    Rows,
+    load_deaths,
+    load_grants,
+    load_rows,
+    load_start,
+    other_embedders,
+)
 from retrieval.index.snapshot import Manifest, read_snapshot, remove_snapshots, write_snapshot
 from retrieval.index.terms import TERMS_VERSION
 from retrieval.index.vectors import EXACT_ROWS, Built, VectorIndex, build_exact, build_vectors
@@ -131,7 +140,7 @@ class LiveIndex:
 
     def _open(self, connection: Connection, domain: Domain) -> View:
         snapshot = read_snapshot(self._folder, self._domain, self._embedder, TERMS_VERSION, domain.generation)
-        if snapshot is None or snapshot.manifest.epoch > domain.epoch:
+        if snapshot is None or not self._is_of_this_past(connection, snapshot.manifest):
             return self._read_database(connection, domain, domain.epoch)
         documents = Documents(snapshot.names)
         documents.grant(load_grants(connection, self._domain))
@@ -146,6 +155,13 @@ class LiveIndex:
         base = Base(epoch, rows, vectors, snapshot.postings, documents)
         base.is_snapshotted = snapshot.vectors is not None
         return View(base, epoch, rows.size, None, domain.permissions, domain.generation)
+
+    def _is_of_this_past(self, connection: Connection, manifest: Manifest) -> bool:
+        """Whether the database went through the epoch of a snapshot; not so when a backup was put in its place."""
+        if load_start(connection, self._domain, manifest.epoch) == manifest.start:
+            return True
+        logger.warning("snapshot not used, the database never was in its state domain=%s", self._domain)
+        return False
 
     def _read_database(self, connection: Connection, domain: Domain, epoch: int) -> View:
         """Read an epoch into a base that searches exactly: there at once, at any size."""
@@ -245,10 +261,13 @@ class LiveIndex:
         self, view: View, base: Base, columns: dict[str, NDArray[Any]], postings: Postings, vectors: VectorIndex
     ) -> None:
         columns = columns | {"died": np.full(len(columns["keys"]), ALIVE)}  # later deaths are read from the database
+        with self._engine.connect() as connection:
+            start = load_start(connection, self._domain, view.epoch)
         manifest = Manifest(
             1,
             self._domain,
             view.epoch,
+            start,
             view.generation,
             self._embedder,
             TERMS_VERSION,

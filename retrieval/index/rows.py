@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, select
 
 from retrieval.embedder import Vectors
 from retrieval.index.lexical import Mask, count_words
-from retrieval.tables import ALIVE, chunks_table, grants_table
+from retrieval.tables import ALIVE, chunks_table, epochs_table, grants_table
 
 COLUMNS = {
     "keys": np.int64,
@@ -182,6 +182,13 @@ def load_grants(connection: Connection, domain: str, after: int = -1) -> list[tu
     query = select(table.document_id, table.caller_group, table.is_granted)
     query = query.where(table.domain == domain, table.changed > after)
     return [(document_id, group, is_granted) for document_id, group, is_granted in connection.execute(query)]
+
+
+def load_start(connection: Connection, domain: str, epoch: int) -> str:
+    """When an epoch began; empty for one that is not in the books. No two epochs of any domain began together."""
+    table = epochs_table.c
+    start = connection.scalar(select(table.created_at).where(table.domain == domain, table.epoch == epoch))
+    return "" if start is None else start.isoformat()
 
 
 def other_embedders(connection: Connection, domain: str, embedder: str, epoch: int) -> list[str]:

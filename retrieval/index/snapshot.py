@@ -44,6 +44,8 @@ class Manifest(Struct, frozen=True):
     format: int
     domain: str
     epoch: int
+    start: str
+    """When the epoch began: not the same in a database that was set back and went on otherwise."""
     generation: str
     """The domain's when it was written; see `Domain.generation`."""
     embedder: str

@@ -245,6 +245,34 @@ def test_no_result_mixes_two_epochs_and_each_can_be_searched_again(engine: Engin
         assert cold.search("d", "word3 topic2 other1", again) == result
 
 
+@pytest.mark.parametrize("read", ["load_deaths", "load_rows", "load_grants", "other_embedders"])
+def test_a_write_while_the_index_catches_up_is_left_for_the_next_time(
+    engine: Engine, indexes: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    write_texts(engine, "d", texts(10))
+    index = open_index(engine, indexes)
+    index.view()
+    read_really = getattr(live, read)
+
+    def write_meanwhile(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(live, read, read_really)
+        write_texts(engine, "d", {"d3": "giraffe", "late": "zebra"}, {"late": ["board"], "d4": ["board"]})
+        return read_really(*args, **options)
+
+    write_texts(engine, "d", {"d2": "lion"})
+    monkeypatch.setattr(live, read, write_meanwhile)
+    assert index.view().epoch == 2
+    view = index.view()
+    keys = view.base.rows.keys[: view.size].tolist()
+    assert (view.epoch, len(keys)) == (3, len(set(keys)))
+    everyone = frozenset({"everyone"})
+    fresh = open_index(engine, indexes).view()
+    assert keys == sorted(keys)
+    assert [key for key, is_seen in zip(keys, view.visible(everyone).mask, strict=True) if is_seen] == [
+        key for key, is_seen in zip(fresh.base.rows.keys.tolist(), fresh.visible(everyone).mask, strict=True) if is_seen
+    ]
+
+
 def test_a_change_is_found_by_the_next_search_of_another_process(engine: Engine, other: SearchingProcess) -> None:
     write_texts(engine, "d", texts(30))
     assert other.search("word1 common")[0] == 1

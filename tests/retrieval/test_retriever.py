@@ -141,11 +141,12 @@ def test_a_reranker_orders_the_best_anew(engine: Engine, open_retriever: Open) -
     assert [explanation.reranked for explanation in result.explanations] == [50.0, 45.0, 40.0]
 
 
+@pytest.mark.parametrize("is_found", [True, False])
 @pytest.mark.parametrize("change", ["revoke", "purge"])
-def test_what_is_hidden_while_a_search_runs_is_not_in_its_result(
-    engine: Engine, open_retriever: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+def test_what_is_hidden_while_a_search_runs_has_no_part_in_its_result(
+    engine: Engine, open_retriever: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, is_found: bool
 ) -> None:
-    write_texts(engine, "d", {"a": "zebra", "b": "zebra giraffe"})
+    write_texts(engine, "d", {"a": "zebra", "b": "zebra giraffe", "c": "lion"})
     retriever = open_retriever()
     rank_candidates = retrieval.retriever.rank_candidates
     rankings: list[object] = []
@@ -160,8 +161,12 @@ def test_what_is_hidden_while_a_search_runs_is_not_in_its_result(
         return found
 
     monkeypatch.setattr(retrieval.retriever, "rank_candidates", hide_after_ranking)
-    assert ids(retriever, "zebra") == ["b"]
-    assert len(rankings) == 2
+    if is_found:
+        assert ids(retriever, "zebra") == ["b", "c"]
+    else:  # what is not in the result counts in its scores
+        result = retriever.search("d", "zebra giraffe", SearchOptions(top_k=1))
+        assert result == open_retriever().search("d", "zebra giraffe", SearchOptions(top_k=1))
+    assert len(rankings) >= 2
 
 
 def test_an_edit_while_a_search_runs_leaves_its_result_of_one_epoch(

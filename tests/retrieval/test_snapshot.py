@@ -209,6 +209,31 @@ def test_what_a_crash_left_unfinished_is_removed_after_an_hour(engine: Engine, t
     assert ".new.partial" in names
 
 
+def test_a_snapshot_from_before_a_backup_was_put_back_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, folder = f"sqlite:///{tmp_path / 'b.db'}", tmp_path / "indexes"
+    engine = open_database(url, tmp_path)
+    write_texts(engine, "d", texts(60))
+    engine.dispose()
+    shutil.copy(tmp_path / "b.db", tmp_path / "backup.db")
+    engine = open_database(url, tmp_path)
+    write_texts(engine, "d", {"lost": "zebra lost"})
+    Retriever(engine, HashEmbedder(), folder, limits=SMALL).build("d")
+    engine.dispose()
+    shutil.copy(tmp_path / "backup.db", tmp_path / "b.db")
+    engine = open_database(url, tmp_path)
+    for name in ("other", "another"):  # now at an epoch that the snapshot comes before
+        write_texts(engine, "d", {name: f"zebra {name}"})
+    found = Retriever(engine, HashEmbedder(), folder).search("d", "zebra lost", SearchOptions(top_k=100))
+    assert found == Retriever(engine, HashEmbedder(), tmp_path / "none").search(
+        "d", "zebra lost", SearchOptions(top_k=100)
+    )
+    assert len(found.passages) == 62
+    assert "never was in its state" in caplog.text
+    engine.dispose()
+
+
 def test_only_the_newest_snapshot_is_kept(engine: Engine, tmp_path: Path) -> None:
     retriever = Retriever(engine, HashEmbedder(), tmp_path, limits=SMALL)
     for count in range(12):
