@@ -28,7 +28,7 @@ from bakeoff.database import open_database
 from bakeoff.models import find_embedder
 from bakeoff.records import Document, Message
 from bakeoff.settings import CHECKOUT, Settings
-from retrieval import store
+from retrieval import preparing
 from retrieval.embedder import Embedder, open_embedder
 from retrieval.followup import search_text
 from retrieval.retriever import Retriever, SearchOptions
@@ -74,7 +74,7 @@ def main() -> None:
         figures["blocker, recall@5, chunks ranked singly"] = _recall(retriever, "blocked", asked, repeats=True)
         disguised = [_disguise(document, arguments.seed) for document in documents]
         add_documents(engine, "normalised", disguised, embedder, lambda *_: None)
-        with mock.patch.object(store, "fold_text", lambda text: text):
+        with mock.patch.object(preparing, "fold_text", lambda text: text):
             add_documents(engine, "raw", disguised, embedder, lambda *_: None)
         figures["disguise, recall@5, normalised"] = _recall(retriever, "normalised", asked)
         figures["disguise, recall@5, as they are"] = _recall(retriever, "raw", asked)

@@ -6,8 +6,7 @@ a new view: what a caller gets is what the database grants at that moment, and f
 """
 
 import threading
-from collections.abc import Collection, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,17 +18,17 @@ from bakeoff.database import reading
 from bakeoff.domains import find_domain
 from bakeoff.errors import BadInput
 from bakeoff.records import Passage
-from retrieval.catalogue import StoredChunk, load_chunks
-from retrieval.chunking import text_to_embed
+from retrieval.catalogue import load_chunks
 from retrieval.embedder import Embedder, Vectors
 from retrieval.index.live import Limits, LiveIndex
 from retrieval.index.vectors import Built
 from retrieval.index.view import View
 from retrieval.normalise import fold_text
+from retrieval.passages import Explanation, Found, drop_joined, explain, make_passages
 from retrieval.ranking import POOL, Candidate, rank_candidates
 from retrieval.reranker import Reranker
 from retrieval.tables import EVERYONE
-from retrieval.tuning import Tuning, evidence_features, load_tuning, passage_features
+from retrieval.tuning import Tuning, evidence_features, load_tuning
 
 MAX_TOP_K = 100
 RERANKED = 20
@@ -52,22 +51,6 @@ class SearchOptions(Struct, frozen=True, kw_only=True):
     """Of all passages together, as the embedder counts; the first passage is kept whatever its length. 0: no limit."""
     without: frozenset[str] = frozenset()
     """Documents to search as if they were not there."""
-
-
-class Explanation(Struct, frozen=True):
-    """Why a passage was found, and stands where it stands."""
-
-    dense_rank: int | None
-    """Its document's rank by meaning, from 1; None when it was not found so."""
-    cosine: float
-    lexical_rank: int | None
-    """Its document's rank by words."""
-    bm25: float
-    coverage: float
-    """Share of the question's words, by weight, that the passage holds; 0 to 1."""
-    fused: float
-    reranked: float | None
-    """The reranker's score; None without one."""
 
 
 class SearchResult(Struct, frozen=True):
@@ -190,7 +173,7 @@ class Retriever:
             view = self._view(domain, options.epoch)
             visible = view.visible(options.groups, options.without)
             candidates = rank_candidates(view, visible, question, query, tuning.fusion, pool, repeats=options.repeats)
-            chosen = _drop_joined(candidates)[
+            chosen = drop_joined(candidates)[
                 : options.top_k if self._reranker is None else max(RERANKED, options.top_k)
             ]
             keys = view.base.rows.keys
@@ -204,18 +187,25 @@ class Retriever:
                 break
         else:
             raise RuntimeError(f"permissions of domain {domain!r} changed {_MAX_TRIES} times during one search")
-        joined = [[chunks[int(keys[row])] for row in candidate.neighbours] for candidate in chosen]
-        best = [chunks[int(keys[candidate.row])].chunk.chunk_id for candidate in chosen]
-        found = list(zip(chosen, best, joined, strict=True))
-        scores = self._rerank(question, [parts for _, _, parts in found])
+        found = [
+            Found(
+                candidate,
+                chunks[int(keys[candidate.row])].chunk.chunk_id,
+                tuple(chunks[int(keys[row])] for row in candidate.neighbours),
+            )
+            for candidate in chosen
+        ]
+        scores = None
+        if self._reranker is not None and found:
+            scores = self._reranker.score(question, [one.text for one in found])
         if scores is not None:
             order = np.argsort(-np.array(scores), kind="stable")[: options.top_k].tolist()
             found, scores = [found[place] for place in order], [scores[place] for place in order]
-        passages = _make_passages([(c, chunk_id, parts) for c, chunk_id, parts in found], tuning)
+        passages = make_passages(found, tuning)
         passages = passages[: self._fit_tokens(passages, options.max_tokens)]
         explanations = tuple(
-            _explain(candidate, None if scores is None else scores[place])
-            for place, (candidate, _, _) in enumerate(found[: len(passages)])
+            explain(one.candidate, None if scores is None else scores[place])
+            for place, one in enumerate(found[: len(passages)])
         )
         evidence = tuning.evidence.probability(evidence_features(candidates)) if candidates else 0.0
         return SearchResult(
@@ -225,12 +215,6 @@ class Retriever:
             is_answerable=evidence >= tuning.threshold,
             explanations=explanations,
         )
-
-    def _rerank(self, question: str, found: Sequence[Sequence[StoredChunk]]) -> list[float] | None:
-        if self._reranker is None or not found:
-            return None
-        texts = [text_to_embed(msgspec.structs.replace(parts[0].chunk, text=_join(parts))) for parts in found]
-        return self._reranker.score(question, texts)
 
     def _fit_tokens(self, passages: Sequence[Passage], max_tokens: int) -> int:
         """How many of the first passages fit; at least one."""
@@ -260,59 +244,3 @@ class Retriever:
 def snapshots_folder(folder: Path, domain: str) -> Path:
     """Where a domain's snapshots lie."""
     return folder / domain
-
-
-def _drop_joined(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Leave out candidates whose row stands in a better one already, as its neighbour."""
-    seen: set[int] = set()
-    kept = []
-    for candidate in candidates:
-        if candidate.row not in seen:
-            seen.update(candidate.neighbours)
-            kept.append(candidate)
-    return kept
-
-
-def _make_passages(
-    found: Collection[tuple[Candidate, str, Sequence[StoredChunk]]], tuning: Tuning
-) -> tuple[Passage, ...]:
-    passages = []
-    score = 1.0
-    for rank, (candidate, chunk_id, parts) in enumerate(found, start=1):
-        score = min(score, tuning.passage.probability(passage_features(candidate)))
-        first = parts[0].chunk
-        passages.append(
-            Passage(
-                rank=rank,
-                score=round(score, 4),
-                document_id=first.document_id,
-                chunk_id=chunk_id,
-                title=first.title,
-                text=_join(parts),
-                heading=first.heading,
-                page=first.page,
-                chunk_ids=tuple(part.chunk.chunk_id for part in parts),
-            )
-        )
-    return tuple(passages)
-
-
-def _join(parts: Sequence[StoredChunk]) -> str:
-    """Texts of neighbouring chunks, a heading between two where it changes."""
-    text = parts[0].chunk.text
-    for before, part in pairwise(parts):
-        heading = f"{part.chunk.heading}\n" if part.chunk.heading != before.chunk.heading else ""
-        text += f"\n{heading}{part.chunk.text}"
-    return text
-
-
-def _explain(candidate: Candidate, reranked: float | None) -> Explanation:
-    return Explanation(
-        dense_rank=candidate.dense_rank,
-        cosine=round(candidate.cosine, 4),
-        lexical_rank=candidate.lexical_rank,
-        bm25=round(candidate.bm25, 4),
-        coverage=round(candidate.coverage, 4),
-        fused=round(candidate.fused, 6),
-        reranked=reranked,
-    )

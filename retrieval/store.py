@@ -14,13 +14,11 @@ from bakeoff.database import reading, writing
 from bakeoff.domains import ensure_domain, find_domain, lock_domain
 from bakeoff.errors import NotFound
 from bakeoff.progress import Progress
-from bakeoff.records import Chunk, Document
-from retrieval.chunking import CHUNKER_VERSION, cut_documents, text_to_embed
+from bakeoff.records import Document
 from retrieval.embedder import Embedder
 from retrieval.history import begin_epoch
-from retrieval.index.terms import TERMS_VERSION, pack_terms
-from retrieval.normalise import fold_text
 from retrieval.permissions import check_groups, load_groups, write_groups
+from retrieval.preparing import PreparedChunk, in_parts, prepare_chunks, recipe_of
 from retrieval.tables import ALIVE, EVERYONE, chunks_table, documents_table, grants_table
 
 BATCH_DOCUMENTS = 64
@@ -37,14 +35,6 @@ class AddCounts(Struct, frozen=True):
     embedded: int
     """Chunks that had to be embedded: the others' vectors were there."""
     epoch: int
-
-
-class _Prepared(Struct, frozen=True):
-    """A chunk as it is written, but for its place in the domain."""
-
-    chunk: Chunk
-    vector: bytes
-    terms: bytes
 
 
 def add_documents(
@@ -102,7 +92,7 @@ def reindex_documents(engine: Engine, domain: str, embedder: Embedder, progress:
     table = documents_table.c
     with reading(engine) as connection:
         find_domain(connection, domain)
-        query = select(table.id).where(table.domain == domain, table.died == ALIVE, table.recipe != _recipe(embedder))
+        query = select(table.id).where(table.domain == domain, table.died == ALIVE, table.recipe != recipe_of(embedder))
         ids = sorted(connection.scalars(query))
         documents = [
             document
@@ -139,11 +129,6 @@ def _add_all(
     return counts
 
 
-def _recipe(embedder: Embedder) -> str:
-    """What the chunks of a document depend on beside its text."""
-    return f"{embedder.name}, chunker {CHUNKER_VERSION}, terms {TERMS_VERSION}"
-
-
 def _add_batch(
     engine: Engine,
     domain: str,
@@ -158,12 +143,12 @@ def _add_batch(
     Args:
         is_reindex: the batch was read from the database; what was edited, removed or purged since stays so.
     """
-    recipe = _recipe(embedder)
+    recipe = recipe_of(embedder)
     ids = [document.id for document in batch]
     with reading(engine) as connection:
         known = _alive_documents(connection, domain, ids)
     new = [document for document in batch if known.get(document.id) != (document, recipe)]
-    prepared, num_embedded = _prepare(engine, domain, new, embedder)
+    prepared, num_embedded = prepare_chunks(engine, domain, new, embedder)
     with writing(engine) as connection:
         epoch = lock_domain(connection, domain).epoch
         if is_reindex:
@@ -193,38 +178,11 @@ def _wanted_groups(
     return kept | {document_id: groups[document_id] for document_id in ids if document_id in groups}
 
 
-def _prepare(
-    engine: Engine, domain: str, documents: Sequence[Document], embedder: Embedder
-) -> tuple[list[list[_Prepared]], int]:
-    """Cut documents, and embed the chunks that no vector is known of."""
-    if not documents:
-        return [], 0
-    cut = cut_documents(documents, embedder.count_tokens, embedder.max_tokens)
-    chunks = {chunk.chunk_id: chunk for of_document in cut for chunk in of_document}
-    vectors: dict[str, bytes] = {}
-    table = chunks_table.c
-    with engine.connect() as connection:
-        for part in _parts(list(chunks)):
-            query = select(table.chunk_id, table.vector).where(
-                table.domain == domain, table.chunk_id.in_(part), table.embedder == embedder.name
-            )
-            vectors.update((chunk_id, vector) for chunk_id, vector in connection.execute(query))
-    missing = [chunk for chunk_id, chunk in chunks.items() if chunk_id not in vectors]
-    texts = {chunk_id: fold_text(text_to_embed(chunk)) for chunk_id, chunk in chunks.items()}
-    if missing:
-        embedded = embedder.embed([texts[chunk.chunk_id] for chunk in missing])
-        vectors |= {chunk.chunk_id: vector.tobytes() for chunk, vector in zip(missing, embedded, strict=True)}
-    ready = {
-        chunk_id: _Prepared(chunk, vectors[chunk_id], pack_terms(texts[chunk_id])) for chunk_id, chunk in chunks.items()
-    }
-    return [[ready[chunk.chunk_id] for chunk in of_document] for of_document in cut], len(missing)
-
-
 def _write(
     connection: Connection,
     domain: str,
     document: Document,
-    chunks: Sequence[_Prepared],
+    chunks: Sequence[PreparedChunk],
     epoch: int,
     embedder: str,
     recipe: str,
@@ -244,7 +202,7 @@ def _write(
         (ready.chunk.chunk_id, position, ready.chunk.page, embedder): ready for position, ready in enumerate(chunks)
     }
     dead = [key for found, key in stored.items() if found not in wanted]
-    for part in _parts(dead):
+    for part in in_parts(dead):
         connection.execute(update(chunks_table).where(place.key.in_(part)).values(died=epoch))
     new = [
         {
@@ -276,8 +234,3 @@ def _alive_documents(connection: Connection, domain: str, ids: Sequence[str]) ->
         table.domain == domain, table.died == ALIVE, table.id.in_(ids)
     )
     return {row[0]: (Document(*row[:5]), row[5]) for row in connection.execute(query)}
-
-
-def _parts(values: Sequence[str] | Sequence[int]) -> Iterable[Sequence[str] | Sequence[int]]:
-    """As many at a time as a database takes in one statement."""
-    return (values[start : start + 500] for start in range(0, len(values), 500))

@@ -102,7 +102,7 @@ def _explain_search(workspace: Workspace, domain: str, question: str, evidence: 
 def _explain_passage(question: str, passage: Passage, why: msgspec.Struct) -> str:
     from retrieval.index.terms import extract_terms
     from retrieval.normalise import fold_text
-    from retrieval.retriever import Explanation
+    from retrieval.passages import Explanation
 
     assert isinstance(why, Explanation)
     in_passage = extract_terms(fold_text(f"{passage.title} {passage.heading} {passage.text}"))

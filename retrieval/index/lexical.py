@@ -6,7 +6,7 @@ postings hold counts only, and document frequency and average length are taken o
 the price of masking the postings of the question's few terms.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -45,11 +45,7 @@ class Postings(Struct, frozen=True):
 
 def build_postings(blobs: Sequence[bytes]) -> Postings:
     """Build the postings of rows 0, 1, ... from their packed terms."""
-    sizes = np.fromiter((len(blob) // 6 for blob in blobs), np.int64, len(blobs))
-    unpacked = [unpack_terms(blob) for blob in blobs]
-    none = np.zeros(0, np.uint32)
-    terms = np.concatenate([none, *(terms for terms, _ in unpacked)])
-    counts = np.concatenate([none.astype(np.uint16), *(counts for _, counts in unpacked)])
+    sizes, terms, counts = _unpack_all(blobs)
     rows = np.repeat(np.arange(len(blobs), dtype=np.int32), sizes)
     return _sort_postings(terms, rows, counts)
 
@@ -73,9 +69,13 @@ def merge_postings(postings: Postings, kept: NDArray[np.int64], fresh: Sequence[
     return _sort_postings(terms, rows, counts)
 
 
-def count_words(blobs: Iterable[bytes]) -> list[int]:
+def count_words(blobs: Sequence[bytes]) -> NDArray[np.int64]:
     """Length of each row in terms, repeats included."""
-    return [int(unpack_terms(blob)[1].sum(dtype=np.int64)) for blob in blobs]
+    sizes, _, counts = _unpack_all(blobs)
+    totals = np.append(0, np.cumsum(counts, dtype=np.int64))
+    ends = np.cumsum(sizes)
+    lengths: NDArray[np.int64] = totals[ends] - totals[ends - sizes]
+    return lengths
 
 
 class FreshPostings:
@@ -160,11 +160,21 @@ def search_lexical(
     return _best(scores, highest, limit)
 
 
+def _unpack_all(blobs: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint16]]:
+    """Unpack many texts: how many terms each has, and the hashes and counts of all, one after another."""
+    sizes = np.fromiter((len(blob) // 6 for blob in blobs), np.int64, len(blobs))
+    halves = np.frombuffer(b"".join(blobs), "<u2")  # of each text: two a hash, then one a count
+    is_hash = np.repeat(np.tile(np.array([True, False]), len(sizes)), np.stack([2 * sizes, sizes], axis=1).ravel())
+    return sizes, halves[is_hash].view("<u4"), halves[~is_hash]
+
+
 def _sort_postings(terms: NDArray[np.uint32], rows: NDArray[np.int32], counts: NDArray[np.uint16]) -> Postings:
     """Rows have to come in ascending order for each term."""
-    order = np.argsort(terms, kind="stable")
-    distinct, starts = np.unique(terms[order], return_index=True)
-    return Postings(distinct, np.append(starts, len(terms)).astype(np.int64), rows[order], counts[order])
+    keyed = np.sort(terms.astype(np.uint64) << np.uint64(32) | np.arange(len(terms), dtype=np.uint64))
+    order = (keyed & np.uint64(2**32 - 1)).astype(np.int64)  # as a stable argsort, several times as fast
+    ordered = terms[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    return Postings(ordered[starts], np.append(starts, len(terms)).astype(np.int64), rows[order], counts[order])
 
 
 def _best(scores: Floats, highest: float, limit: int) -> Lexical:
@@ -172,5 +182,5 @@ def _best(scores: Floats, highest: float, limit: int) -> Lexical:
     if len(rows) > limit:  # keep every row that ties with the last one wanted, then sort
         least = np.partition(scores[rows], len(rows) - limit)[len(rows) - limit]
         rows = rows[scores[rows] >= least]
-    rows = rows[np.lexsort((rows, -scores[rows]))][:limit].astype(np.int64)
+    rows = rows[np.argsort(-scores[rows], kind="stable")][:limit].astype(np.int64)
     return Lexical(rows, scores[rows], scores, highest or 1.0)

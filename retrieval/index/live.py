@@ -181,7 +181,7 @@ class LiveIndex:
         if view.epoch == domain.epoch:
             base.documents.grant(grants)
             return View(base, view.epoch, view.size, view.fresh, domain.permissions, domain.generation)
-        self._check_embedder(connection, domain.epoch)
+        self._check_embedder(connection, domain.epoch, after=view.epoch)
         deaths = load_deaths(connection, self._domain, view.epoch)
         loaded = load_rows(connection, self._domain, self._embedder, base.documents, after=view.epoch)
         base.documents.grant(grants)
@@ -189,8 +189,8 @@ class LiveIndex:
         fresh = self._append(base, view.fresh, loaded)
         return View(base, domain.epoch, base.rows.size, fresh, domain.permissions, domain.generation)
 
-    def _check_embedder(self, connection: Connection, epoch: int) -> None:
-        if others := other_embedders(connection, self._domain, self._embedder, epoch):
+    def _check_embedder(self, connection: Connection, epoch: int, *, after: int = 0) -> None:
+        if others := other_embedders(connection, self._domain, self._embedder, epoch, after=after):
             raise Mismatch(
                 f"documents of domain {self._domain!r} are embedded by {', '.join(others)}, not by {self._embedder}; "
                 f"embed them again with: bakeoff documents reindex --domain {self._domain}, "

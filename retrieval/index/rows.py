@@ -129,6 +129,11 @@ class Loaded(Struct, frozen=True):
     terms: list[bytes]
     """Packed."""
 
+    def take(self, places: NDArray[np.int64]) -> "Loaded":
+        """Some of the chunks, in this order."""
+        columns = {name: column[places] for name, column in self.columns.items()}
+        return Loaded(columns, self.vectors[places], [self.terms[place] for place in places.tolist()])
+
 
 def load_rows(
     connection: Connection,
@@ -153,18 +158,23 @@ def load_rows(
         query = query.where(table.born > after)
     if alive_at is not None:
         query = query.where(table.born <= alive_at, table.died > alive_at)
-    numbers: list[tuple[int, int, int, int, int]] = []
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in range(5)]
     terms: list[bytes] = []
-    parts: list[Vectors] = []
-    result = connection.execution_options(yield_per=_BATCH).execute(query.order_by(table.key))
+    vectors: list[Vectors] = []
+    result = connection.execution_options(yield_per=_BATCH).execute(query)
     for batch in result.partitions():
-        numbers += [(key, documents.number(name), place, born, died) for key, name, place, born, died, _, _ in batch]
-        terms += [row[5] for row in batch]
-        parts.append(stack_vectors([row[6] for row in batch]))
-    columns = np.array(numbers, np.int64).reshape(len(numbers), 5).T
-    named = dict(zip(("keys", "documents", "positions", "born", "died"), columns, strict=True))
-    named["words"] = np.array(count_words(terms), np.int64)
-    return Loaded(named, np.concatenate(parts) if parts else np.zeros((0, 0), np.float32), terms)
+        keys, names, *others, packed, blobs = zip(*batch, strict=True)
+        for part, values in zip(parts, (keys, map(documents.number, names), *others), strict=True):
+            part.append(np.fromiter(values, np.int64, len(keys)))
+        terms += packed
+        vectors.append(stack_vectors(blobs))
+    if not terms:
+        return Loaded({name: np.zeros(0, np.int64) for name in COLUMNS}, np.zeros((0, 0), np.float32), [])
+    named = {name: np.concatenate(part) for name, part in zip(COLUMNS, parts, strict=False)}
+    named["words"] = count_words(terms)
+    loaded = Loaded(named, np.concatenate(vectors), terms)
+    order = np.argsort(named["keys"], kind="stable")  # a database would sort vectors and all, on the disk
+    return loaded if (order[1:] > order[:-1]).all() else loaded.take(order)
 
 
 def load_deaths(connection: Connection, domain: str, after: int) -> list[tuple[int, int]]:
@@ -191,10 +201,10 @@ def load_start(connection: Connection, domain: str, epoch: int) -> str:
     return "" if start is None else start.isoformat()
 
 
-def other_embedders(connection: Connection, domain: str, embedder: str, epoch: int) -> list[str]:
-    """Names of the embedders, beside this one, that embedded chunks alive in an epoch."""
+def other_embedders(connection: Connection, domain: str, embedder: str, epoch: int, *, after: int = 0) -> list[str]:
+    """Names of the embedders, beside this one, that embedded chunks alive in an epoch and born after another."""
     table = chunks_table.c
-    alive = and_(table.born <= epoch, table.died > epoch)
+    alive = and_(table.born <= epoch, table.died > epoch, table.born > after)
     query = select(table.embedder).where(table.domain == domain, alive, table.embedder != embedder).distinct()
     return sorted(connection.scalars(query))
 
