@@ -72,7 +72,8 @@ def roll_back(engine: Engine, domain: str, epoch: int) -> int:
         if not 0 <= epoch <= now:
             raise BadInput(f"domain {domain!r} has the epochs 0 to {now}, not {epoch}; see: bakeoff documents epochs")
         new = begin_epoch(connection, domain, "rollback", 0)
-        num_changed = _restore(connection, documents_table, domain, epoch, new)
+        num_changed = _count_changed(connection, domain, epoch)
+        _restore(connection, documents_table, domain, epoch, new)
         _restore(connection, chunks_table, domain, epoch, new)
         table = epochs_table.c
         row = (table.domain == domain, table.epoch == new)
@@ -116,14 +117,20 @@ def alive_at(table: Table, epoch: int) -> ColumnElement[bool]:
     return (table.c.born <= epoch) & (table.c.died > epoch)
 
 
-def _restore(connection: Connection, table: Table, domain: str, epoch: int, new: int) -> int:
+def _count_changed(connection: Connection, domain: str, epoch: int) -> int:
+    """How many documents are not now what they were in `epoch`."""
+    table = documents_table.c
+    then = alive_at(documents_table, epoch)
+    differs = (then & (table.died != ALIVE)) | (~then & (table.died == ALIVE))
+    return connection.scalar(select(func.count(table.id.distinct())).where(table.domain == domain, differs)) or 0
+
+
+def _restore(connection: Connection, table: Table, domain: str, epoch: int, new: int) -> None:
     """Let die what lives now and did not in `epoch`, and bear again what lived then and does not now."""
     here = table.c.domain == domain
     then = alive_at(table, epoch)
     lost = here & then & (table.c.died != ALIVE)
     columns = [column for column in table.columns if column.name not in ("key", "born", "died")]
-    num_lost = connection.scalar(select(func.count()).select_from(table).where(lost)) or 0
     source = select(*columns, literal(new), literal(ALIVE)).where(lost).order_by(table.c.key)
-    killed = connection.execute(update(table).where(here & ~then & (table.c.died == ALIVE)).values(died=new))
+    connection.execute(update(table).where(here & ~then & (table.c.died == ALIVE)).values(died=new))
     connection.execute(insert(table).from_select([*(column.name for column in columns), "born", "died"], source))
-    return num_lost + killed.rowcount

@@ -37,11 +37,12 @@ def build_contender(name: str, work: Path, seed: int) -> Row:
     index = faiss.index_factory(int(asked["dim"]), _factory(name, size), faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         num_lists = faiss.extract_index_ivf(index).nlist
-        sample = np.sort(np.random.default_rng(seed).permutation(size)[: 64 * num_lists])
-        faiss.omp_set_num_threads(
-            1
-        )  # product quantizers train in so small steps that threads mostly wait for each other
-        index.train(_take(batches, sample))
+        sample = _take(batches, np.sort(np.random.default_rng(seed).permutation(size)[: 64 * num_lists]))
+        centroids = faiss.Kmeans(sample.shape[1], num_lists, niter=10, spherical=True, seed=seed)
+        centroids.train(sample)
+        index.quantizer.add(centroids.centroids)
+        faiss.omp_set_num_threads(1)  # product quantizers train in steps so small that threads mostly wait
+        index.train(sample)
         faiss.omp_set_num_threads(os.cpu_count())
     for batch in batches():
         index.add(batch)

@@ -7,6 +7,7 @@ it. Two documents are edited in one epoch each time and searched together: both 
 """
 
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
@@ -79,6 +80,7 @@ def measure_freshness(sets: Sequence[Set], seconds: int, burst: int, cache: Path
         (f"burst of {burst:,}", burst, 0.0),
     ):
         rows.append({"edits": kind} | _run(home, texts, questions, num_edits, pause, seed + len(rows)))
+    shutil.rmtree(home)
     show_table(f"FRESHNESS, {NUM_CHUNKS:,} chunks, one writing and one searching process", rows)
     return rows
 

@@ -7,6 +7,7 @@ vectors ready; our time for indexing includes cutting the documents. Queries of 
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -67,6 +68,7 @@ def measure_peer(sets: Sequence[Set], embedder: Embedder, cache: Path, seed: int
         subprocess.run([str(python), str(_SCRIPT), str(work)], check=True)
         theirs = json.loads((work / "result.json").read_text())
         rows += [_read_row(each, theirs, kind) | {"load": load} for kind in ("dense", "lexical", "hybrid")]
+        shutil.rmtree(work)
     show_table("PEER, LanceDB; times without embedding", rows)
     return rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert
 
 from bakeoff.artefacts import digest_of
 from bakeoff.database import open_database, writing
@@ -58,12 +58,6 @@ def make_domain(sets: Sequence[Set], num_chunks: int, home: Path, embedder: str,
             groups = {names[number]: (EVERYONE, FEW) if number % 100 == 0 else (EVERYONE,) for number in part}
             write_groups(connection, DOMAIN, groups)
     return engine
-
-
-def count_chunks(engine: Engine) -> int:
-    """How many chunks the database holds."""
-    with engine.connect() as connection:
-        return len(connection.scalars(select(chunks_table.c.key)).all())
 
 
 def _make_chunk(name: str, position: int, sentences: list[str], random: np.random.Generator) -> dict[str, Any]:

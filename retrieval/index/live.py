@@ -10,32 +10,28 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from bakeoff.database import reading
 from bakeoff.domains import Domain, find_domain
-from bakeoff.errors import BadInput, BakeoffError, Mismatch
+from bakeoff.errors import BadInput, BakeoffError
 from retrieval.embedder import Vectors
-from retrieval.index.lexical import Postings, build_postings, merge_postings
+from retrieval.index.building import build_base
+from retrieval.index.opening import check_embedder, open_view, read_epoch
 from retrieval.index.rows import (
-    Documents,
     Loaded,
-    Rows,
     load_deaths,
     load_grants,
     load_rows,
     load_start,
-    other_embedders,
 )
-from retrieval.index.snapshot import Manifest, read_snapshot, remove_snapshots, write_snapshot
+from retrieval.index.snapshot import Manifest, remove_snapshots, write_snapshot
 from retrieval.index.terms import TERMS_VERSION
-from retrieval.index.vectors import EXACT_ROWS, Built, VectorIndex, build_exact, build_vectors
+from retrieval.index.vectors import EXACT_ROWS, Built, VectorIndex
 from retrieval.index.view import Base, View
 from retrieval.shots import load_questions
 from retrieval.tables import ALIVE
@@ -43,7 +39,8 @@ from retrieval.tables import ALIVE
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 60.0
-_BATCH = 16_384
+_MAX_PAST = 2
+"""Epochs of the past, before the base, that are kept in memory; the least recently searched makes room."""
 
 
 class Limits(Struct, frozen=True):
@@ -78,6 +75,8 @@ class LiveIndex:
         self._building = threading.Lock()
         self._next_build = 0.0
         self._view: View | None = None
+        self._past_lock = threading.Lock()
+        self._past: dict[int, View] = {}
 
     def view(self) -> View:
         """The newest epoch, whole.
@@ -107,8 +106,18 @@ class LiveIndex:
             raise BadInput(f"domain {self._domain!r} has the epochs 1 to {now.epoch}, not {epoch}", param="epoch")
         if epoch >= now.base.floor:
             return now.at(epoch)
-        with reading(self._engine) as connection:
-            return self._read_database(connection, find_domain(connection, self._domain), epoch)
+        with self._past_lock, reading(self._engine) as connection:
+            domain = find_domain(connection, self._domain)
+            view = self._past.pop(epoch, None)
+            if view is None or view.generation != domain.generation:
+                view = read_epoch(connection, domain, self._embedder, epoch)
+            elif view.permissions != domain.permissions:
+                view.base.documents.grant(load_grants(connection, self._domain, view.permissions))
+                view = View(view.base, epoch, view.size, None, domain.permissions, domain.generation)
+            self._past[epoch] = view
+            while len(self._past) > _MAX_PAST:
+                del self._past[next(iter(self._past))]
+            return view
 
     def build(self) -> Built:
         """Build a new base of the newest epoch now, put it in place and snapshot it.
@@ -134,45 +143,9 @@ class LiveIndex:
             domain = find_domain(connection, self._domain)
             view = self._view
             if view is None or view.generation != domain.generation:
-                view = self._open(connection, domain)
+                view = open_view(connection, domain, self._embedder, self._folder)
             self._view = self._catch_up(connection, domain, view)
         return self._view
-
-    def _open(self, connection: Connection, domain: Domain) -> View:
-        snapshot = read_snapshot(self._folder, self._domain, self._embedder, TERMS_VERSION, domain.generation)
-        if snapshot is None or not self._is_of_this_past(connection, snapshot.manifest):
-            return self._read_database(connection, domain, domain.epoch)
-        documents = Documents(snapshot.names)
-        documents.grant(load_grants(connection, self._domain))
-        rows = Rows(snapshot.columns)
-        epoch = snapshot.manifest.epoch
-        vectors = snapshot.vectors
-        if vectors is None:
-            loaded = load_rows(connection, self._domain, self._embedder, documents, alive_at=epoch)
-            if not np.array_equal(loaded.columns["keys"], rows.keys):
-                return self._read_database(connection, domain, domain.epoch)
-            vectors = build_exact(loaded.vectors)
-        base = Base(epoch, rows, vectors, snapshot.postings, documents)
-        base.is_snapshotted = snapshot.vectors is not None
-        return View(base, epoch, rows.size, None, domain.permissions, domain.generation)
-
-    def _is_of_this_past(self, connection: Connection, manifest: Manifest) -> bool:
-        """Whether the database went through the epoch of a snapshot; not so when a backup was put in its place."""
-        if load_start(connection, self._domain, manifest.epoch) == manifest.start:
-            return True
-        logger.warning("snapshot not used, the database never was in its state domain=%s", self._domain)
-        return False
-
-    def _read_database(self, connection: Connection, domain: Domain, epoch: int) -> View:
-        """Read an epoch into a base that searches exactly: there at once, at any size."""
-        self._check_embedder(connection, epoch)
-        documents = Documents()
-        documents.grant(load_grants(connection, self._domain))
-        loaded = load_rows(connection, self._domain, self._embedder, documents, alive_at=epoch)
-        rows = Rows(loaded.columns)
-        vectors = build_exact(loaded.vectors) if rows.size else None
-        base = Base(epoch, rows, vectors, build_postings(loaded.terms), documents)
-        return View(base, epoch, rows.size, None, domain.permissions, domain.generation)
 
     def _catch_up(self, connection: Connection, domain: Domain, view: View) -> View:
         """Read everything that changed first, then change the base: a read that fails leaves it as it was."""
@@ -181,21 +154,13 @@ class LiveIndex:
         if view.epoch == domain.epoch:
             base.documents.grant(grants)
             return View(base, view.epoch, view.size, view.fresh, domain.permissions, domain.generation)
-        self._check_embedder(connection, domain.epoch, after=view.epoch)
+        check_embedder(connection, domain, self._embedder, domain.epoch, after=view.epoch)
         deaths = load_deaths(connection, self._domain, view.epoch)
         loaded = load_rows(connection, self._domain, self._embedder, base.documents, after=view.epoch)
         base.documents.grant(grants)
         base.rows.bury(deaths)
         fresh = self._append(base, view.fresh, loaded)
         return View(base, domain.epoch, base.rows.size, fresh, domain.permissions, domain.generation)
-
-    def _check_embedder(self, connection: Connection, epoch: int, *, after: int = 0) -> None:
-        if others := other_embedders(connection, self._domain, self._embedder, epoch, after=after):
-            raise Mismatch(
-                f"documents of domain {self._domain!r} are embedded by {', '.join(others)}, not by {self._embedder}; "
-                f"embed them again with: bakeoff documents reindex --domain {self._domain}, "
-                "or set BAKEOFF_EMBEDDER back"
-            )
 
     def _append(self, base: Base, fresh: Vectors | None, loaded: Loaded) -> Vectors | None:
         """Append rows to a base's columns; returns the vectors of all fresh rows."""
@@ -218,7 +183,7 @@ class LiveIndex:
             try:
                 self._build(view)
             except (OSError, RuntimeError, MemoryError, SQLAlchemyError, BakeoffError) as error:
-                logger.error("index not built, the old one serves on domain=%s error=%s", self._domain, error)
+                logger.error("index not built anew, what is there serves on domain=%s error=%s", self._domain, error)
                 self._next_build = time.monotonic() + RETRY_AFTER_S
             finally:
                 self._building.release()
@@ -237,30 +202,22 @@ class LiveIndex:
         return view.size > self._limits.fresh_rows and view.num_dead > self._limits.dead_share * view.size
 
     def _build(self, view: View) -> Built:
-        base = view.base
-        kept = np.flatnonzero(base.rows.alive(view.epoch, view.size))
-        columns = base.rows.columns(kept)
-        based = kept[kept < base.num_based]
-        fresh = kept[kept >= base.num_based]
-        terms = [base.fresh_terms[row - base.num_based] for row in fresh.tolist()]
-        postings = merge_postings(base.postings, based, terms)
-        vectors = self._build_vectors(view, based, fresh)
-        new = Base(view.epoch, Rows(columns), vectors, postings, base.documents)
+        new = build_base(view, load_questions(self._engine, self._domain, self._embedder))
         with self._lock, reading(self._engine) as connection:
             domain = find_domain(connection, self._domain)
             if domain.generation != view.generation:
                 raise RuntimeError("documents were purged while the index was built")
-            at_build = View(new, view.epoch, len(kept), None, view.permissions, view.generation)
+            at_build = View(new, view.epoch, new.num_based, None, view.permissions, view.generation)
             self._view = self._catch_up(connection, domain, at_build)
-        built = vectors.built if vectors is not None else Built("Flat", 0, 0, 1.0, 0)
-        if vectors is not None and len(kept) >= self._limits.snapshot_rows:
-            self._write(view, new, columns, postings, vectors)
-        return built
+        if new.vectors is None:
+            return Built("Flat", 0, 0, 1.0, 0)
+        if new.num_based >= self._limits.snapshot_rows:
+            self._write(view, new, new.vectors)
+        return new.vectors.built
 
-    def _write(
-        self, view: View, base: Base, columns: dict[str, NDArray[Any]], postings: Postings, vectors: VectorIndex
-    ) -> None:
-        columns = columns | {"died": np.full(len(columns["keys"]), ALIVE)}  # later deaths are read from the database
+    def _write(self, view: View, base: Base, vectors: VectorIndex) -> None:
+        columns = base.rows.columns(np.arange(base.num_based))
+        columns["died"][:] = ALIVE  # deaths since are read from the database
         with self._engine.connect() as connection:
             start = load_start(connection, self._domain, view.epoch)
         manifest = Manifest(
@@ -271,30 +228,15 @@ class LiveIndex:
             view.generation,
             self._embedder,
             TERMS_VERSION,
-            len(columns["keys"]),
+            base.num_based,
             vectors.built,
             {},
         )
-        write_snapshot(self._folder, manifest, base.documents.names, columns, postings, vectors)
+        try:
+            write_snapshot(self._folder, manifest, base.documents.names, columns, base.postings, vectors)
+        except OSError as error:
+            raise OSError(f"the new index serves, but its snapshot could not be written: {error}") from error
         base.is_snapshotted = True
         with self._engine.connect() as connection:
             if find_domain(connection, self._domain).generation != view.generation:
                 remove_snapshots(self._folder)  # a purge came while it was written
-
-    def _build_vectors(self, view: View, based: NDArray[np.int64], fresh: NDArray[np.int64]) -> VectorIndex | None:
-        if not len(based) and not len(fresh):
-            return None
-        old = view.base.vectors
-        dim = old.index.d if old is not None else view.fresh.shape[1]  # type: ignore[union-attr]
-
-        def batches() -> Any:
-            for start in range(0, len(based), _BATCH):
-                assert old is not None
-                yield old.index.reconstruct_batch(based[start : start + _BATCH])
-            if len(fresh):
-                assert view.fresh is not None
-                yield view.fresh[fresh - view.base.num_based]
-
-        return build_vectors(
-            batches, len(based) + len(fresh), dim, load_questions(self._engine, self._domain, self._embedder)
-        )

@@ -14,6 +14,8 @@ from retrieval.index.lexical import FreshPostings, Lexical, Mask, Postings, Stat
 from retrieval.index.rows import Documents, Rows
 from retrieval.index.vectors import VectorIndex
 
+_MAX_CALLERS = 64
+"""Sets of groups whose masks a view keeps: a byte a row for each."""
 _NO_VECTORS = np.zeros((0, 0), np.float32)
 
 
@@ -102,6 +104,8 @@ class View:
                 granted = self.base.documents.granted(groups)
                 mask = self._alive & granted[self.documents]
                 found = self._visible[groups] = Visible(mask, self._count(mask))
+                if len(self._visible) > _MAX_CALLERS:
+                    del self._visible[next(iter(self._visible))]
             return found
 
     def search_dense(self, query: Vectors, mask: Mask, limit: int) -> Dense:
