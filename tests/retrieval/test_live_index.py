@@ -138,7 +138,7 @@ def test_a_build_that_failed_is_tried_again_later(
     write_texts(engine, "d", texts(30))
     index = open_index(engine, indexes, keeps=True)
     with monkeypatch.context() as broken:
-        broken.setattr(live, "build_vectors", failing(MemoryError("full")))
+        broken.setattr(building, "build_vectors", failing(MemoryError("full")))
         index.view()
         wait_until(lambda: "full" in caplog.text)
     wait_until(lambda: index.view().base.is_snapshotted)
