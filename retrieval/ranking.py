@@ -5,7 +5,7 @@ thousand, so it cannot push the others out of either list, nor out of the answer
 
 The default is the weighted sum of cosine and coverage (BM25 as a share of the highest that the question allows, so that
 both lie on one scale), after Bruch et al. 2023, An Analysis of Fusion Functions for Hybrid Retrieval. Reciprocal rank
-fusion (Cormack et al. 2009) forgets by how much the first beats the second: on three of the four sets measured it falls
+fusion (Cormack et al. 2009) forgets by how much the first beats the second: on four of the five sets measured it falls
 below the better of its two rankings, the sum on none (docs/log.md).
 """
 

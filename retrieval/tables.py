@@ -69,7 +69,7 @@ chunks_table = Table(
     Column("embedder", String(200), nullable=False),
     Column("vector", LargeBinary, nullable=False),
     Column("terms", LargeBinary, nullable=False),
-    Index("ix_chunks_domain_document_id", "domain", "document_id"),
+    Index("ix_chunks_domain_document_id_died", "domain", "document_id", "died"),
     Index("ix_chunks_domain_chunk_id", "domain", "chunk_id"),
     Index("ix_chunks_domain_born", "domain", "born"),
     Index("ix_chunks_domain_died", "domain", "died"),

@@ -130,6 +130,8 @@ def _run(home: Path, texts: list[str], questions: list[str], num_edits: int, pau
         "visible max ms": round(1000 * max(delays, default=float("nan")), 1),
         "never": never,
         "searches": len(seen),
+        "checked": sum(bool(of.asked) for of in seen),
+        "pairs": sum(of.asked == "pair" for of in seen),
         **{
             f"search {name}": value for name, value in latencies_of([of.seconds for of in seen if not of.asked]).items()
         },
@@ -195,7 +197,7 @@ def _read(home: Path, questions: list[str], told: Connection, hears: Connection)
                 waiting.pop(0)
             else:
                 waiting.append(waiting.pop(0))
-        elif turn % 2:
+        elif turn % 2 or turn % 8 == 4:  # in a burst too, when edits always wait
             _ask(retriever, "pair", _PAIR_QUESTION, _WIDE, seen)
         else:
             _ask(retriever, "", questions[turn % len(questions)], SearchOptions(), seen)

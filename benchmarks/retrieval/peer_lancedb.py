@@ -13,6 +13,7 @@ from typing import Any
 
 import lancedb
 import numpy as np
+from lancedb.index import FTS
 from lancedb.rerankers import RRFReranker
 
 POOL = 60
@@ -28,7 +29,7 @@ def main(folder: Path) -> None:
     rows = [chunk | {"vector": vector} for chunk, vector in zip(chunks, vectors["chunks"], strict=True)]
     started = time.perf_counter()
     table = lancedb.connect(str(folder / "lance")).create_table("chunks", rows)
-    table.create_fts_index("text")
+    table.create_index("text", config=FTS())
     table.wait_for_index(["text_idx"])
     index_s = time.perf_counter() - started
     reranker = RRFReranker()

@@ -51,7 +51,7 @@ def test_a_prompt_beyond_the_window_is_refused_with_both_numbers(live: Live) -> 
 
 
 def test_the_same_seed_gives_the_same_scores(live: Live) -> None:
-    words = ["eval", "--domain", DOMAIN, "--limit", "4", "--url", live.url]
+    words = ["eval", "--domain", DOMAIN, "--limit", "4", "--injections", "2", "--url", live.url]
     first = live.run(*words)
     assert live.run(*words)["run"] == first["run"], "a finished run is not done twice"
     fresh = live.run(*words, "--fresh")
@@ -68,6 +68,10 @@ def test_the_same_seed_gives_the_same_scores(live: Live) -> None:
     report = httpx.get(f"{live.url}/reports/{DOMAIN}/latest")
     assert report.status_code == 200
     assert "fine-tuned" in report.text
+    assert [first["injection"][mode]["n"] for mode in ("rag", "hybrid")] == [2, 2]
+    assert [domain["name"] for domain in live.run("domains", "list")["domains"]] == [DOMAIN]
+    assert "Instructions in passages obeyed by rag" in report.text
+    assert "Knowing when it does not know" in report.text
 
 
 @pytest.mark.parametrize("seed", [-5, 10**20, 0])

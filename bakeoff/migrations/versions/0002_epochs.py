@@ -67,8 +67,8 @@ def upgrade() -> None:
         sa.Column("terms", sa.LargeBinary, nullable=False),
         sqlite_autoincrement=True,
     )
-    for column in ("document_id", "chunk_id", "born", "died"):
-        op.create_index(f"ix_chunks_domain_{column}", "chunks", ["domain", column])
+    for columns in (("document_id", "died"), ("chunk_id",), ("born",), ("died",)):
+        op.create_index(f"ix_chunks_domain_{'_'.join(columns)}", "chunks", ["domain", *columns])
     op.create_table(
         "grants",
         _domain(primary_key=True),
