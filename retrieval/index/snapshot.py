@@ -135,7 +135,10 @@ def remove_snapshots(folder: Path) -> None:
 
 def _list(folder: Path) -> list[Path]:
     """Newest first."""
-    return sorted((path for path in folder.glob("[0-9]*-*") if path.is_dir()), reverse=True)
+    try:
+        return sorted((path for path in folder.glob("[0-9]*-*") if path.is_dir()), reverse=True)
+    except FileNotFoundError:  # another process erases them all at this moment
+        return []
 
 
 def _read(path: Path, domain: str, embedder: str, terms_version: int, generation: str) -> Snapshot:
