@@ -148,11 +148,6 @@ class Retriever:
             "reranker": reranker,
         }
 
-    def epoch(self, domain: str) -> int:
-        """The domain's epoch now."""
-        with self._engine.connect() as connection:
-            return find_domain(connection, domain).epoch
-
     def refresh(self, domain: str) -> None:
         """Bring the domain's index level with the database now, so that no search has to."""
         self._index(domain).view()
