@@ -16,6 +16,7 @@ from retrieval.index.vectors import VectorIndex
 
 _MAX_CALLERS = 64
 """Sets of groups whose masks a view keeps: a byte a row for each."""
+_TIES, _MAX_TIES = 16, 20_000
 _NO_VECTORS = np.zeros((0, 0), np.float32)
 
 
@@ -119,7 +120,7 @@ class View:
         rows, cosines = np.zeros(0, np.int64), np.zeros(0, np.float32)
         num_based = self.base.num_based
         if self.base.vectors is not None:
-            rows, cosines = self.base.vectors.search(query, mask[:num_based], limit)
+            rows, cosines = _search_whole_ties(self.base.vectors, query, mask[:num_based], limit)
         if self.fresh is not None:
             fresh = np.flatnonzero(mask[num_based:])
             rows = np.concatenate([rows, fresh + num_based])
@@ -163,3 +164,20 @@ class View:
         num_rows = int(np.count_nonzero(mask))
         num_words = int(self.base.rows.words[: self.size][mask].sum(dtype=np.int64))
         return Statistics(num_rows, num_words / max(num_rows, 1))
+
+
+def _search_whole_ties(index: VectorIndex, query: Vectors, mask: Mask, limit: int) -> tuple[NDArray[np.int64], Vectors]:
+    """At least `limit` rows, and every row that ties with the last of them.
+
+    Which of the rows that tie FAISS returns depends on what else it has seen; cut by the rows' numbers, it does not.
+    """
+    wanted = limit + _TIES
+    while True:
+        rows, cosines = index.search(query, mask, wanted)
+        if (
+            len(rows) < wanted
+            or wanted >= _MAX_TIES
+            or round(float(cosines[limit - 1]), 6) > round(float(cosines[-1]), 6)
+        ):
+            return rows, cosines
+        wanted *= 4
