@@ -84,6 +84,13 @@ def document_origins(connection: Connection, domain: str) -> dict[str, str]:
     return dict(connection.execute(query).tuples().all())
 
 
+def load_texts(connection: Connection, domain: str, ids: Sequence[str]) -> dict[str, str]:
+    """Document id -> its text, of those among these ids that the domain holds now."""
+    table = documents_table.c
+    query = select(table.id, table.text).where(table.domain == domain, table.died == ALIVE, table.id.in_(ids))
+    return dict(connection.execute(query).tuples().all())
+
+
 def count_documents(connection: Connection, domain: str, groups: Iterable[str]) -> int:
     """How many documents the domain holds now that one of these groups may see."""
     table = documents_table.c

@@ -5,7 +5,7 @@ import shutil
 import click
 
 from bakeoff.artefacts import adapters_dir, indexes_dir, list_adapters, runs_dir
-from bakeoff.cli.output import json_option, print_json, say
+from bakeoff.cli.output import confirm, json_option, print_json, say
 from bakeoff.cli.workspace import Workspace
 from bakeoff.domains import delete_domain, find_domain, list_domains
 from bakeoff.modes import check_domain_name
@@ -43,9 +43,7 @@ def delete(domain: str, yes: bool, as_json: bool) -> None:
     with workspace.engine.connect() as connection:
         find_domain(connection, domain)
     if not yes:
-        click.confirm(
-            f"Delete domain {domain} with all its documents, examples, adapters and runs?", abort=True, err=True
-        )
+        confirm(f"Delete domain {domain} with all its documents, examples, adapters and runs?")
     with workspace.engine.begin() as connection:
         own = {adapter.digest for adapter in list_adapters(connection, home, domain)}
         delete_domain(connection, domain)

@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from bakeoff.artefacts import find_runs, indexes_dir, list_adapters, read_manifest
-from bakeoff.cli.output import domain_option, json_option, print_json
+from bakeoff.cli.output import confirm, domain_option, json_option, print_json
 from bakeoff.cli.workspace import Workspace
 
 ANSWERS = "answers.jsonl"
@@ -25,7 +25,7 @@ def show_epochs(domain: str, limit: int, as_json: bool) -> None:
         return
     for epoch in epochs:
         when = epoch.created_at.strftime("%Y-%m-%d %H:%M:%S")
-        click.echo(f"{epoch.epoch:8}  {when}  {epoch.action:8}  {epoch.num_documents} documents")
+        click.echo(f"{epoch.epoch:8}  {when}  {epoch.action:8}  {epoch.num_documents} changed")
 
 
 @click.command("rollback")
@@ -64,14 +64,14 @@ def purge(ids: tuple[str, ...], domain: str, yes: bool, as_json: bool) -> None:
     workspace = Workspace()
     home = workspace.settings.home
     if not yes:
-        click.confirm(f"Erase {', '.join(ids)} from every epoch of domain {domain}?", abort=True, err=True)
+        confirm(f"Erase {', '.join(ids)} from every epoch of domain {domain}?")
     purged = purge_documents(workspace.engine, domain, ids, snapshots_folder(indexes_dir(home), domain))
     runs = _erase_answers(workspace, domain, set(ids))
     adapters = _find_learned(workspace, domain, set(ids))
     if as_json:
         print_json({"purged": purged.documents, "epoch": purged.epoch, "runs": runs, "adapters": adapters})
         return
-    click.echo(f"{domain}: {purged.documents} documents erased from every epoch; epoch {purged.epoch}")
+    click.echo(f"{domain}: {', '.join(sorted(set(ids)))} erased from every epoch; epoch {purged.epoch}")
     for name in runs:
         click.echo(f"  run {name}: answers made from them are erased, its report is removed")
     for digest in adapters:

@@ -10,7 +10,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from bakeoff.errors import BakeoffError
+from bakeoff.errors import BadInput, BakeoffError
 from bakeoff.modes import DOMAIN_PATTERN, check_domain_name
 from bakeoff.progress import Progress
 
@@ -79,6 +79,18 @@ def domain_option(*, required: bool = True) -> Callable[[Command], Command]:
 def json_option() -> Callable[[Command], Command]:
     """The option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+
+def confirm(text: str) -> None:
+    """Ask before something that cannot be taken back.
+
+    Raises:
+        BadInput: nobody can be asked.
+        click.Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise BadInput(f"{text} Nothing was done: nobody can be asked here, so say --yes")
+    click.confirm(text, abort=True, err=True)
 
 
 def group_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:

@@ -96,7 +96,8 @@ def _explain_search(workspace: Workspace, domain: str, question: str, evidence: 
         tuning = load_tuning(connection, domain, workspace.embedder.name)
     fitted = f"tuned on {tuning.num_questions} questions" if tuning.num_questions else "defaults; see: bakeoff tune"
     click.echo(f"Searched by {tuning.fusion} ({fitted}); words: {', '.join(extract_terms(fold_text(question)))}")
-    click.echo(f"Evidence {evidence:.3f}; abstains below {tuning.threshold:.3f}\n")
+    abstains = f"abstains below {tuning.threshold:.3f}" if tuning.threshold else "never abstains"
+    click.echo(f"Evidence {evidence:.3f}; {abstains}\n")
 
 
 def _explain_passage(question: str, passage: Passage, why: msgspec.Struct) -> str:
@@ -110,7 +111,7 @@ def _explain_passage(question: str, passage: Passage, why: msgspec.Struct) -> st
     parts = [
         f"by meaning {'not found' if why.dense_rank is None else f'rank {why.dense_rank}'}, cosine {why.cosine:.3f}",
         f"by words {'not found' if why.lexical_rank is None else f'rank {why.lexical_rank}'}, BM25 {why.bm25:.2f}, "
-        f"covers {why.coverage:.0%} of the question ({', '.join(shared) or 'no word'})",
+        f"{why.coverage:.0%} of the highest possible ({', '.join(shared) or 'no word'})",
         f"fused {why.fused:.4f}",
     ]
     if why.reranked is not None:

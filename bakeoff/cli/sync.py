@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def sync(folder: Path, domain: str, watch: bool, allow_empty: bool, groups: tuple[str, ...], as_json: bool) -> None:
     """Make a domain hold what DIR holds: adds, changes and deletions.
 
-    Documents that came from elsewhere are left alone. A file that cannot be read now keeps its documents.
+    Documents that came from elsewhere are left alone. A file that cannot be read now keeps its documents; one that was
+    moved or renamed, unchanged, keeps the groups that may see it. New files are for everyone, unless --group says.
     """
     from retrieval.documents import Reading, read_changed, read_documents
     from retrieval.formats.converter import Converter
@@ -40,7 +41,8 @@ def sync(folder: Path, domain: str, watch: bool, allow_empty: bool, groups: tupl
         else:
             click.echo(
                 f"{domain}: {result['added']} added, {result['replaced']} replaced, {result['removed']} removed, "
-                f"{result['unchanged']} unchanged; epoch {result['epoch']} ({time.monotonic() - start:.2f} s)"
+                f"{result['unchanged']} unchanged, {len(result['skipped'])} skipped; "
+                f"epoch {result['epoch']} ({time.monotonic() - start:.2f} s)"
             )
 
     with Converter() as converter:
@@ -68,8 +70,9 @@ def _apply(
     groups: tuple[str, ...],
     *,
     allow_empty: bool,
-) -> dict[str, object]:
-    from retrieval.catalogue import document_ids, document_origins
+) -> dict[str, Any]:
+    from retrieval.catalogue import document_ids, document_origins, load_texts
+    from retrieval.permissions import load_groups
     from retrieval.store import add_documents, remove_documents
     from retrieval.sync import plan_sync
 
@@ -80,9 +83,20 @@ def _apply(
         say(f"  skipped  {report}")
     for clash in plan.clashes:
         say(f"  skipped  {clash}")
-    named = {read.document.id: read.groups for read in plan.to_add if read.groups is not None}
-    if groups:
-        named |= {read.document.id: groups for read in plan.to_add if read.document.id not in known}
+    gone = list(plan.to_remove)
+    if any(read.document.id not in known for read in plan.to_add):  # its removal may come with the next change only
+        gone += [name for name, origin in known.items() if origin and not Path(origin).exists()]
+    with workspace.engine.connect() as connection:  # a file that was moved keeps its groups
+        moved = {text: name for name, text in load_texts(connection, domain, gone).items()}
+        kept = load_groups(connection, domain, moved.values())
+    named: dict[str, tuple[str, ...]] = {}
+    for read in plan.to_add:
+        if read.groups is not None:
+            named[read.document.id] = read.groups
+        elif read.document.id not in known and read.document.text in moved:
+            named[read.document.id] = kept[moved[read.document.text]]
+        elif read.document.id not in known and groups:
+            named[read.document.id] = groups
     with progress_of("Indexing documents") as progress:
         documents = [read.document for read in plan.to_add]
         counts = add_documents(workspace.engine, domain, documents, workspace.embedder, progress, named)

@@ -33,7 +33,7 @@ def tune_command(domain: str, keep: float, seed: int, defaults: bool, as_json: b
     workspace = Workspace()
     tuning = Tuning()
     if not defaults:
-        _, validation = workspace.splits(domain, seed)
+        validation = workspace.validation_examples(domain, seed)
         with progress_of("Tuning retrieval") as progress:
             tuning = fit_tuning(
                 workspace.retriever,

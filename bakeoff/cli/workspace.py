@@ -48,6 +48,18 @@ class Workspace:
         reranker = open_reranker(find_reranker(self.settings))
         return Retriever(self.engine, self.embedder, indexes_dir(self.settings.home), reranker=reranker)
 
+    def validation_examples(self, domain: str, seed: int) -> list[Example]:
+        """The domain's validation examples, or those that `splits` cuts from train.
+
+        Raises:
+            NotFound: no such domain.
+            NotReady: it has neither.
+        """
+        with self.engine.connect() as connection:
+            find_domain(connection, domain)
+            found = split_examples(connection, domain, "validation")
+        return found or self.splits(domain, seed)[1]
+
     def splits(self, domain: str, seed: int) -> tuple[list[Example], list[Example]]:
         """The domain's training and validation examples; without a validation split, one is cut from train by seed.
 

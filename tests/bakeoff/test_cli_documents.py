@@ -35,6 +35,7 @@ def fails(home: Path, *words: str) -> str:
         capture_output=True,
         text=True,
         check=False,
+        stdin=subprocess.DEVNULL,
         env={**os.environ, "BAKEOFF_HOME": str(home)},
     )
     assert done.returncode == 1, done.stderr
@@ -116,6 +117,22 @@ def test_a_folder_is_followed(home: Path) -> None:
     assert "--allow-empty" in fails(home, "documents", "sync", str(folder), "--domain", "d")
 
 
+def test_a_file_that_is_renamed_keeps_its_groups(home: Path) -> None:
+    folder = home / "docs"
+    run_json(home, "documents", "grant", "pets.txt", "--group", "staff", "--domain", "d")
+    run_json(home, "documents", "revoke", "pets.txt", "--group", "everyone", "--domain", "d")
+    (folder / "pets.txt").rename(folder / "animals.txt")
+    synced = run_json(home, "documents", "sync", str(folder), "--domain", "d")
+    assert (synced["added"], synced["removed"]) == (1, 1)
+    assert found(home) == ["pool.md"]
+    assert found(home, "--group", "staff")[0] == "animals.txt"
+
+
+def test_what_cannot_be_taken_back_is_not_done_where_nobody_can_be_asked(home: Path) -> None:
+    assert "say --yes" in fails(home, "documents", "purge", "pets.txt", "--domain", "d")
+    assert found(home)[0] == "pets.txt"
+
+
 def test_a_search_says_why(home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bakeoff.cli.main", *DOGS, "--explain"],
@@ -136,11 +153,9 @@ def test_tuning_chooses_fits_and_makes_weak_evidence_abstain(tmp_path: Path) -> 
     examples = [json.loads(line) for line in (SAMPLE / "train.jsonl").read_text().splitlines()]
     known = [example for example in examples if set(example["document_ids"]) <= ids]
     assert len(known) >= 20
-    for split, share in (("train", known[:5]), ("validation", known[5:])):
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, share)))
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, known)))
     run_json(tmp_path, "documents", "add", str(tmp_path / "d.jsonl"), "--domain", "d")
-    for split in ("train", "validation"):
-        run_json(tmp_path, "examples", "import", str(tmp_path / f"{split}.jsonl"), "--domain", "d", "--split", split)
+    run_json(tmp_path, "examples", "import", str(tmp_path / "v.jsonl"), "--domain", "d", "--split", "validation")
     tuned: dict[str, Any] = run_json(tmp_path, "tune", "--domain", "d", "--keep", "0.9")
     assert tuned["num_questions"] >= 20
     risks = [point["risk"] for point in tuned["risk_coverage"]]
