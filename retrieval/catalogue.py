@@ -87,8 +87,11 @@ def document_origins(connection: Connection, domain: str) -> dict[str, str]:
 def load_texts(connection: Connection, domain: str, ids: Sequence[str]) -> dict[str, str]:
     """Document id -> its text, of those among these ids that the domain holds now."""
     table = documents_table.c
-    query = select(table.id, table.text).where(table.domain == domain, table.died == ALIVE, table.id.in_(ids))
-    return dict(connection.execute(query).tuples().all())
+    texts: dict[str, str] = {}
+    for start in range(0, len(ids), 500):
+        here = (table.domain == domain, table.died == ALIVE, table.id.in_(ids[start : start + 500]))
+        texts |= dict(connection.execute(select(table.id, table.text).where(*here)).tuples().all())
+    return texts
 
 
 def count_documents(connection: Connection, domain: str, groups: Iterable[str]) -> int:

@@ -73,13 +73,14 @@ def remove_documents(engine: Engine, domain: str, ids: Iterable[str]) -> int:
     wanted = sorted(set(ids))
     with writing(engine) as connection:
         lock_domain(connection, domain)
-        missing = set(wanted) - _alive_documents(connection, domain, wanted).keys()
+        missing = set(wanted).difference(*(_alive_documents(connection, domain, part) for part in in_parts(wanted)))
         if missing:
             raise NotFound(f"domain {domain!r} holds no document {', '.join(sorted(missing))}; nothing was removed")
         epoch = begin_epoch(connection, domain, "remove", len(wanted))
         for table, column in ((documents_table, documents_table.c.id), (chunks_table, chunks_table.c.document_id)):
-            alive = (table.c.domain == domain, column.in_(wanted), table.c.died == ALIVE)
-            connection.execute(update(table).where(*alive).values(died=epoch))
+            for part in in_parts(wanted):
+                alive = (table.c.domain == domain, column.in_(part), table.c.died == ALIVE)
+                connection.execute(update(table).where(*alive).values(died=epoch))
     return epoch
 
 

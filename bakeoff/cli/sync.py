@@ -87,7 +87,8 @@ def _apply(
     if any(read.document.id not in known for read in plan.to_add):  # its removal may come with the next change only
         gone += [name for name, origin in known.items() if origin and not Path(origin).exists()]
     with workspace.engine.connect() as connection:  # a file that was moved keeps its groups
-        moved = {text: name for name, text in load_texts(connection, domain, gone).items()}
+        new = {read.document.text for read in plan.to_add}
+        moved = {text: name for name, text in load_texts(connection, domain, gone).items() if text in new}
         kept = load_groups(connection, domain, moved.values())
     named: dict[str, tuple[str, ...]] = {}
     for read in plan.to_add:
