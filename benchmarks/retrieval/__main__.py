@@ -37,7 +37,8 @@ PARTS = ("embedding", "index", "search", "quality", "freshness", "peer")
 @click.option("--hnsw-1m", is_flag=True, help="Build HNSW at sizes above 100,000 too: many minutes.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures to this file.")
-def main(cache: Path | None, only: str, output: Path | None, **options: Any) -> None:  # noqa: D103
+def main(cache: Path | None, only: str, output: Path | None, **options: Any) -> None:
+    """Measure retrieval, print tables, write JSON."""
     parts = only.split(",")
     if unknown := set(parts) - set(PARTS):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}", param_hint="--only")
