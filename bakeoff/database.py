@@ -6,9 +6,10 @@ folded weights) are derived and can be made again. SQLite by default, in WAL mod
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import alembic.command
 import alembic.config
@@ -22,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from bakeoff.errors import BadInput, Mismatch
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 metadata = MetaData(
@@ -82,6 +84,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # a lock taken after the first read could be refused
         yield connection
+
+
+def in_parts(values: Sequence[T]) -> Iterable[Sequence[T]]:
+    """As many at a time as a database takes in one statement."""
+    return (values[start : start + 500] for start in range(0, len(values), 500))
 
 
 def erase_traces(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 
+from bakeoff.database import in_parts
 from bakeoff.domains import find_domain
 from bakeoff.errors import NotFound
 from bakeoff.records import Chunk, Document
@@ -58,9 +59,8 @@ def load_all_groups(connection: Connection, domain: str) -> dict[str, tuple[str,
     table = grants_table.c
     ids = connection.scalars(select(table.document_id).where(table.domain == domain, table.is_granted).distinct())
     groups: dict[str, tuple[str, ...]] = {}
-    known = list(ids)
-    for start in range(0, len(known), 500):
-        groups |= load_groups(connection, domain, known[start : start + 500])
+    for part in in_parts(list(ids)):
+        groups |= load_groups(connection, domain, part)
     return groups
 
 
@@ -88,8 +88,8 @@ def load_texts(connection: Connection, domain: str, ids: Sequence[str]) -> dict[
     """Document id -> its text, of those among these ids that the domain holds now."""
     table = documents_table.c
     texts: dict[str, str] = {}
-    for start in range(0, len(ids), 500):
-        here = (table.domain == domain, table.died == ALIVE, table.id.in_(ids[start : start + 500]))
+    for part in in_parts(ids):
+        here = (table.domain == domain, table.died == ALIVE, table.id.in_(part))
         texts |= dict(connection.execute(select(table.id, table.text).where(*here)).tuples().all())
     return texts
 

@@ -1,19 +1,17 @@
 """Documents -> chunks with vectors and terms, ready to be written; known chunks are not embedded again."""
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from msgspec import Struct
 from sqlalchemy import Engine, select
 
+from bakeoff.database import in_parts
 from bakeoff.records import Chunk, Document
 from retrieval.chunking import CHUNKER_VERSION, cut_documents, text_to_embed
 from retrieval.embedder import Embedder
 from retrieval.index.terms import TERMS_VERSION, pack_terms
 from retrieval.normalise import fold_text
 from retrieval.tables import chunks_table
-
-T = TypeVar("T")
 
 
 class PreparedChunk(Struct, frozen=True):
@@ -59,8 +57,3 @@ def prepare_chunks(
         for chunk_id, chunk in chunks.items()
     }
     return [[ready[chunk.chunk_id] for chunk in of_document] for of_document in cut], len(missing)
-
-
-def in_parts(values: Sequence[T]) -> Iterable[Sequence[T]]:
-    """As many at a time as a database takes in one statement."""
-    return (values[start : start + 500] for start in range(0, len(values), 500))

@@ -44,7 +44,7 @@ class SearchOptions(Struct, frozen=True, kw_only=True):
     groups: frozenset[str] = frozenset({EVERYONE})
     """Of the caller; see `permissions.caller_groups`."""
     epoch: int | None = None
-    """An epoch of the past; None for now."""
+    """An epoch of the past; None searches the newest."""
     repeats: bool = False
     """Whether several passages may come from one document."""
     max_tokens: int = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from bakeoff.database import reading, writing
+from bakeoff.database import in_parts, reading, writing
 from bakeoff.domains import ensure_domain, find_domain, lock_domain
 from bakeoff.errors import NotFound
 from bakeoff.progress import Progress
@@ -18,7 +18,7 @@ from bakeoff.records import Document
 from retrieval.embedder import Embedder
 from retrieval.history import begin_epoch
 from retrieval.permissions import check_groups, load_groups, write_groups
-from retrieval.preparing import PreparedChunk, in_parts, prepare_chunks, recipe_of
+from retrieval.preparing import PreparedChunk, prepare_chunks, recipe_of
 from retrieval.tables import ALIVE, EVERYONE, chunks_table, documents_table, grants_table
 
 BATCH_DOCUMENTS = 64
