@@ -10,10 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from bakeoff.records import Example
+from bakeoff.statistics import Statistic
 from eval.answers import Answer, Key
 from eval.metrics import MEASURES, SCORES, score_completion
 from eval.risk import RiskPoint, trace_risk
-from eval.statistics import Comparison, Metric, Statistic, compare_modes, summarise_scores
+from eval.statistics import Comparison, Metric, compare_modes, summarise_scores
 
 COMPARED = ("token_f1", "polarity")
 """Scores that get a verdict. When they disagree, one mode has the style and another the facts."""

@@ -6,31 +6,24 @@ adapter and an interrupted one goes on. The database is left alone: whoever call
 """
 
 import hashlib
-import importlib.metadata
-import platform
 import shutil
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from bakeoff.artefacts import digest_of, read_manifest, write_artefact, write_json
+from bakeoff.artefacts import digest_of, read_manifest, write_json
 from bakeoff.chat_template import load_tokenizer
 from bakeoff.errors import BadInput, NotFound
 from bakeoff.progress import Progress
-from bakeoff.prompts import PROMPTS_VERSION
 from bakeoff.records import Example
+from training.adapter import KIND, write_adapter
 from training.batches import fill_of, make_batches
 from training.loop import CHECKPOINT_EVERY_S, Learned, learn
 from training.recipe import Recipe
 from training.rows import FindPassages, Row, RowSet, make_rows
-
-KIND = "adapter"
-CHAT_TEMPLATE = "chat_template.jinja"
-_PACKAGES = ("torch", "transformers", "peft", "bakeoff")
 
 
 class TrainResult(Struct, frozen=True):
@@ -110,7 +103,6 @@ def train(
     if finished is not None:
         return finished
 
-    from training.checkpoint import raise_if_full
     from training.model import load_model, save_adapter
 
     model = load_model(base_dir, recipe, seed)
@@ -125,32 +117,25 @@ def train(
         checkpoint_every_s=checkpoint_every_s,
     )
     base_name = base_name or base_dir.name
-
-    def fill(artefact: Path) -> None:
-        save_adapter(model, learned.weights, base_name, artefact)
-        (artefact / CHAT_TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
-
     facts = {
         "domain": domain,
+        "method": "sft",
         "base_model": base_name,
         "base_sha256": base_digest,
-        "prompts_version": PROMPTS_VERSION,
         "recipe": recipe,
         "seed": seed,
         "data": data,
         **_describe_rows(rows, recipe, seed),
         **_describe_learning(learned, model),
-        "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in _PACKAGES},
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    try:
-        adapter, _ = write_artefact(adapters_dir, KIND, msgspec.to_builtins(facts), fill)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "finished.json", {"adapter": adapter})
-    except OSError as error:
-        raise_if_full(error, adapters_dir)
-        raise
+    adapter = write_adapter(
+        adapters_dir,
+        facts,
+        chat_template=tokenizer.chat_template,
+        save=lambda artefact: save_adapter(model, learned.weights, base_name, artefact),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "finished.json", {"adapter": adapter})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return _result_of(adapter, adapters_dir, resumed=False)
 

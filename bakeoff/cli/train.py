@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from training.train import TrainResult
 
 
-@click.command("train")
-@domain_option()
+@click.group("train", invoke_without_command=True)
+@domain_option(required=False)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
@@ -29,12 +29,25 @@ if TYPE_CHECKING:
 @click.option("--tokens", type=click.IntRange(1_000), help="Token budget, in place of the recipe's.")
 @click.option("--fresh", is_flag=True, help="Train anew even if the very same training was finished before.")
 @json_option()
-def train_command(domain: str, recipe: Path | None, seed: int, tokens: int | None, fresh: bool, as_json: bool) -> None:
+@click.pass_context
+def train_command(
+    context: click.Context,
+    domain: str | None,
+    recipe: Path | None,
+    seed: int,
+    tokens: int | None,
+    fresh: bool,
+    as_json: bool,
+) -> None:
     """Train a LoRA adapter on the domain's training examples and let its modes answer with it.
 
     Without a validation split, 10% of train is cut by seed. The test split is never read. An interrupted training goes
     on where it stopped when the same command is run again.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if domain is None:
+        raise click.UsageError("Missing option '--domain'.")
     result = train_adapter(Workspace(), domain, recipe=recipe, seed=seed, tokens=tokens, fresh=fresh)
     if as_json:
         print_json(result)
