@@ -11,39 +11,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from advanced_alchemy.types import DateTimeUTC
-from sqlalchemy import Column, Connection, ForeignKey, String, Table, insert, select, update
 
-from bakeoff.database import metadata
-from bakeoff.domains import domains_table
 from bakeoff.errors import Mismatch, NotFound
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle"}
-
-adapters_table = Table(
-    "adapters",
-    metadata,
-    Column("domain", ForeignKey("domains.name", ondelete="CASCADE"), primary_key=True),
-    Column("digest", String(64), primary_key=True),
-    Column("created_at", DateTimeUTC, nullable=False),
-)
-
-
-class Adapter(msgspec.Struct, frozen=True):
-    """An adapter as the command line lists it."""
-
-    digest: str
-    domain: str
-    path: Path
-    created_at: datetime
-    promoted: bool
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
 def hash_file(path: Path) -> str:
@@ -92,6 +69,33 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         NotFound: no such folder.
         Mismatch: damaged, of another kind or format, or holding a pickle.
     """
+    manifest = peek_manifest(folder, kind)
+    refuse_pickles(folder, f"{kind} {folder.name}")
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or hash_file(path) != expected:
+            raise Mismatch(f"{kind} {folder.name} is damaged: {name} is missing or is not what the manifest says")
+    return manifest
+
+
+def refuse_pickles(folder: Path, what: str) -> None:
+    """Look for files that run code when they are loaded.
+
+    Raises:
+        Mismatch: there is one.
+    """
+    for path in folder.rglob("*"):
+        if path.suffix in _PICKLES:
+            raise Mismatch(f"{what} holds {path.name}: pickle files can run code and are refused")
+
+
+def peek_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """Read what an artefact says about itself, without looking at its files.
+
+    Raises:
+        NotFound: no such folder.
+        Mismatch: of another kind or format, or it does not parse.
+    """
     try:
         manifest: dict[str, Any] = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=dict[str, Any])
     except FileNotFoundError as error:
@@ -100,22 +104,20 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise Mismatch(f"{kind} {folder.name} is damaged: its {MANIFEST} does not parse ({error})") from error
     if (manifest.get("format"), manifest.get("kind")) != (FORMAT, kind):
         raise Mismatch(f"{folder} is a {manifest.get('kind')} of format {manifest.get('format')}, not {kind} {FORMAT}")
-    for path in folder.rglob("*"):
-        if path.suffix in _PICKLES:
-            raise Mismatch(f"{kind} {folder.name} holds {path.name}: pickle files can run code and are refused")
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or hash_file(path) != expected:
-            raise Mismatch(f"{kind} {folder.name} is damaged: {name} is missing or is not what the manifest says")
     return manifest
 
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -143,43 +145,3 @@ def find_runs(home: Path, domain: str) -> list[Path]:
     folders = runs_dir(home, domain)
     found = [folder for folder in folders.iterdir() if (folder / MANIFEST).is_file()] if folders.is_dir() else []
     return sorted(found, key=lambda folder: (folder / MANIFEST).stat().st_mtime, reverse=True)
-
-
-def register_adapter(connection: Connection, domain: str, digest: str) -> None:
-    """Record a finished adapter and promote it: the domain's modes answer with it from the next request on."""
-    here = (adapters_table.c.domain == domain, adapters_table.c.digest == digest)
-    if connection.execute(select(adapters_table.c.digest).where(*here)).first() is None:
-        connection.execute(insert(adapters_table).values(domain=domain, digest=digest, created_at=datetime.now(UTC)))
-    connection.execute(update(domains_table).where(domains_table.c.name == domain).values(adapter=digest))
-
-
-def list_adapters(connection: Connection, home: Path, domain: str | None = None) -> list[Adapter]:
-    """Adapters, newest first, of one domain or of all."""
-    query = select(adapters_table, domains_table.c.adapter).join(
-        domains_table, domains_table.c.name == adapters_table.c.domain
-    )
-    if domain is not None:
-        query = query.where(adapters_table.c.domain == domain)
-    rows = connection.execute(query.order_by(adapters_table.c.created_at.desc())).mappings()
-    return [
-        Adapter(
-            row["digest"],
-            row["domain"],
-            adapters_dir(home) / row["digest"],
-            row["created_at"],
-            row["adapter"] == row["digest"],
-        )
-        for row in rows
-    ]
-
-
-def find_adapter(connection: Connection, home: Path, domain: str, digest: str) -> Adapter:
-    """Find one of the domain's adapters by its digest, or the first eight or more digits of it.
-
-    Raises:
-        NotFound: none, or several, of this domain begin so.
-    """
-    found = [adapter for adapter in list_adapters(connection, home, domain) if adapter.digest.startswith(digest)]
-    if len(found) != 1:
-        raise NotFound(f"{len(found)} adapters of domain {domain!r} begin with {digest!r}; see: bakeoff adapters list")
-    return found[0]

@@ -7,7 +7,6 @@ everybody who asks with that seed.
 import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from advanced_alchemy.types import JsonB
@@ -26,15 +25,14 @@ from sqlalchemy import (
     select,
 )
 
-from bakeoff.database import metadata
+from bakeoff.database import in_parts, metadata
 from bakeoff.domains import ensure_domain
-from bakeoff.errors import BadInput
-from bakeoff.jsonl import read_jsonl
+from bakeoff.errors import BadInput, NotFound
+from bakeoff.example_files import read_examples
 from bakeoff.records import Example, Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1
-_FIELDS = {"id", "question", "answer", "answers", "document_ids"}
 
 examples_table = Table(
     "examples",
@@ -51,16 +49,6 @@ examples_table = Table(
 )
 
 
-class _Line(msgspec.Struct):
-    """The fields of a line that are ours; the others become tags."""
-
-    id: str
-    question: str
-    answer: str
-    answers: tuple[str, ...] = ()
-    document_ids: tuple[str, ...] = ()
-
-
 class ImportCounts(msgspec.Struct, frozen=True):
     """What an import did."""
 
@@ -71,51 +59,41 @@ class ImportCounts(msgspec.Struct, frozen=True):
     """Examples of the split afterwards."""
 
 
-def read_examples(path: Path) -> list[Example]:
-    """Read a file of examples.
-
-    Raises:
-        BadInput: names file, line and field of a bad line, a question or an answer that is empty, or an id that
-            stands twice.
-    """
-    examples: dict[str, Example] = {}
-    for number, raw in read_jsonl(path, dict[str, Any]):
-        try:
-            line = msgspec.convert(raw, _Line)
-        except msgspec.ValidationError as error:
-            raise BadInput(f"{path}, line {number}: {error}") from error
-        for field in ("id", "question", "answer"):
-            if not getattr(line, field).strip():
-                raise BadInput(f"{path}, line {number}: field `{field}` is empty")
-        if line.id in examples:
-            raise BadInput(f"{path}, line {number}: id {line.id!r} stands twice in this file")
-        targets = tuple(dict.fromkeys((line.answer, *(answer for answer in line.answers if answer.strip()))))
-        tags = {key: value for key, value in raw.items() if key not in _FIELDS}
-        examples[line.id] = Example(line.id, line.question, line.answer, targets, line.document_ids, tags)
-    if not examples:
-        raise BadInput(f"{path}: holds no example")
-    return list(examples.values())
-
-
 def import_examples(
     connection: Connection, domain: str, split: Split, path: Path, known_documents: Collection[str]
 ) -> ImportCounts:
-    """Write a file's examples into one split, all or none; an id that is there already is replaced.
+    """Write a JSONL file's examples into one split, all or none; an id that is there already is replaced.
+
+    Raises:
+        BadInput: a bad line, or as `store_examples`.
+    """
+    return store_examples(connection, domain, split, read_examples(path), known_documents, str(path))
+
+
+def store_examples(
+    connection: Connection,
+    domain: str,
+    split: Split,
+    examples: Sequence[Example],
+    known_documents: Collection[str],
+    where: str,
+) -> ImportCounts:
+    """Write examples into one split, all or none; an id that is there already is replaced.
 
     Args:
         known_documents: ids of the domain's documents, which `document_ids` may name.
+        where: what error messages call the origin.
 
     Raises:
-        BadInput: a bad line, a document that does not exist, or a question that already stands in another split
-            under another id (it would leak).
+        BadInput: a document that does not exist, or a question that already stands in another split under another id
+            (it would leak).
     """
-    examples = read_examples(path)
     ensure_domain(connection, domain)
     for example in examples:
         for document_id in example.document_ids:
             if document_id not in known_documents:
                 raise BadInput(
-                    f"{path}: example {example.id!r} names document {document_id!r}, which domain {domain!r} does not "
+                    f"{where}: example {example.id!r} names document {document_id!r}, which domain {domain!r} does not "
                     f"hold; add it first: bakeoff documents add PATH --domain {domain}"
                 )
     ids = {example.id for example in examples}
@@ -124,7 +102,7 @@ def import_examples(
     for example in examples:
         if example.question in elsewhere:
             raise BadInput(
-                f"{path}: the question of example {example.id!r} already stands in the {elsewhere[example.question]} "
+                f"{where}: the question of example {example.id!r} already stands in the {elsewhere[example.question]} "
                 f"split, so it would leak: {example.question!r}"
             )
     replaced = [old.id for _, old in known if old.id in ids]
@@ -132,27 +110,36 @@ def import_examples(
         select(func.coalesce(func.max(examples_table.c.position), -1)).where(examples_table.c.domain == domain)
     )
     assert start is not None
-    for old_id in replaced:
-        connection.execute(
-            delete(examples_table).where(examples_table.c.domain == domain, examples_table.c.id == old_id)
-        )
-    rows = [
-        {
-            "domain": domain,
-            "split": split,
-            "position": start + offset,
-            "id": example.id,
-            "question": example.question,
-            "answer": example.answer,
-            "answers": list(example.answers),
-            "document_ids": list(example.document_ids),
-            "tags": example.tags,
-        }
-        for offset, example in enumerate(examples, start=1)
-    ]
-    connection.execute(insert(examples_table), rows)
+    _delete(connection, domain, replaced)
+    _insert(connection, domain, [(split, position, example) for position, example in enumerate(examples, start + 1)])
     total = len(split_examples(connection, domain, split))
     return ImportCounts(split, len(examples) - len(replaced), len(replaced), total)
+
+
+def replace_examples(connection: Connection, domain: str, changed: Sequence[tuple[Split, Example]]) -> None:
+    """Write examples that exist anew, each in the split named with it; their order stays.
+
+    Deleted and inserted, so that what was derived from the old text or split (the vectors of the shots) goes too.
+    """
+    table = examples_table.c
+    rows = connection.execute(select(table.id, table.position).where(table.domain == domain)).tuples()
+    positions = dict(rows.all())
+    _delete(connection, domain, [example.id for _, example in changed])
+    _insert(connection, domain, [(split, positions[example.id], example) for split, example in changed])
+
+
+def remove_examples(connection: Connection, domain: str, ids: Sequence[str]) -> int:
+    """Delete examples by id; return how many.
+
+    Raises:
+        NotFound: one of them does not exist; nothing is deleted.
+    """
+    known = {example.id for _, example in load_examples(connection, domain)}
+    missing = [example_id for example_id in ids if example_id not in known]
+    if missing:
+        raise NotFound(f"domain {domain!r} holds no example {missing[0]!r} ({len(missing)} of {len(ids)} do not exist)")
+    _delete(connection, domain, ids)
+    return len(set(ids))
 
 
 def load_examples(connection: Connection, domain: str) -> list[tuple[Split, Example]]:
@@ -194,6 +181,31 @@ def cut_validation(
         return int.from_bytes(digest[:8], "big") < share * 2**64
 
     return [example for example in train if not drawn(example)], [example for example in train if drawn(example)]
+
+
+def _delete(connection: Connection, domain: str, ids: Sequence[str]) -> None:
+    for part in in_parts(list(ids)):
+        table = examples_table.c
+        connection.execute(delete(examples_table).where(table.domain == domain, table.id.in_(part)))
+
+
+def _insert(connection: Connection, domain: str, placed: Sequence[tuple[Split, int, Example]]) -> None:
+    rows = [
+        {
+            "domain": domain,
+            "split": split,
+            "position": position,
+            "id": example.id,
+            "question": example.question,
+            "answer": example.answer,
+            "answers": list(example.answers),
+            "document_ids": list(example.document_ids),
+            "tags": example.tags,
+        }
+        for split, position, example in placed
+    ]
+    if rows:
+        connection.execute(insert(examples_table), rows)
 
 
 def _select(connection: Connection, *where: ColumnElement[bool]) -> list[tuple[Split, Example]]:

@@ -80,6 +80,11 @@ class Example(Struct, frozen=True):
     tags: dict[str, Any] = {}
     """Whatever else the team's file says of this example (`yes_no`, `label`, ...)."""
 
+    @property
+    def task(self) -> str:
+        """Name of what it asks for, from the tag `task`; see `bakeoff.tasks`."""
+        return str(self.tags.get("task", "answer"))
+
 
 class Sampling(Struct, frozen=True):
     """How a completion is drawn. Temperature 0 is greedy."""

@@ -43,8 +43,10 @@ def embed_shots(engine: Engine, domain: str, embedder: Embedder, progress: Progr
     return len(new)
 
 
-def nearest_shots(engine: Engine, domain: str, question: str, embedder: Embedder, num_shots: int) -> list[Example]:
-    """The training examples whose questions are nearest to this one, the nearest last.
+def nearest_shots(
+    engine: Engine, domain: str, question: str, embedder: Embedder, num_shots: int, task: str = "answer"
+) -> list[Example]:
+    """The training examples of a task whose questions are nearest to this one, the nearest last.
 
     Raises:
         NotFound: no such domain.
@@ -57,8 +59,14 @@ def nearest_shots(engine: Engine, domain: str, question: str, embedder: Embedder
         if not rows:
             return []
         similarities = stack_vectors([vector for _, vector in rows]) @ embedder.embed([question])[0]
-        best = similarities.argsort(kind="stable")[::-1][:num_shots][::-1]
-        return find_examples(connection, domain, [rows[position][0] for position in best])
+        best = [rows[position][0] for position in similarities.argsort(kind="stable")[::-1]]
+        nearest: list[Example] = []
+        for start in range(0, len(best), BATCH_SIZE):
+            found = find_examples(connection, domain, best[start : start + BATCH_SIZE])
+            nearest += [example for example in found if example.task == task]
+            if len(nearest) >= num_shots:
+                break
+        return nearest[:num_shots][::-1]
 
 
 def load_questions(engine: Engine, domain: str, embedder: str) -> Vectors:

@@ -20,8 +20,9 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from bakeoff.adapters import registered_digests
 from bakeoff.artefacts import adapters_dir, indexes_dir
-from bakeoff.database import open_database
+from bakeoff.database import open_database, reading
 from bakeoff.domains import list_domains
 from bakeoff.errors import BakeoffError
 from bakeoff.models import find_embedder, find_model, find_reranker
@@ -140,21 +141,34 @@ def _embedded_generator(settings: Settings) -> Generator:
 
 
 async def _watch_adapters(engine: Engine, generator: Generator) -> None:
-    """Load each domain's promoted adapter as soon as it is promoted, before the first question to it."""
+    """Load each domain's adapter as soon as it is promoted, before the first question to it; let go of removed ones.
 
-    def promoted() -> set[str]:
-        with engine.connect() as connection:
-            return {domain.adapter for domain in list_domains(connection) if domain.adapter is not None}
+    One that cannot be loaded is logged, and every question to it says why; it holds up no other domain's.
+    """
 
-    seen: set[str] = set()
+    def look() -> tuple[set[str], set[str]]:
+        with reading(engine) as connection:
+            promoted = {domain.adapter for domain in list_domains(connection) if domain.adapter is not None}
+            return promoted, registered_digests(connection)
+
+    loaded: set[str] = set()
+    known: set[str] = set()
     while True:
-        for adapter in await anyio.to_thread.run_sync(promoted) - seen:
-            seen.add(adapter)
-            try:
-                await generator.load(adapter)
+        try:
+            promoted, registered = await anyio.to_thread.run_sync(look)
+        except SQLAlchemyError as error:
+            logger.error("adapters cannot be read error=%s", error)
+            promoted, registered = loaded, known
+        for adapter in sorted(promoted - loaded):
+            [failure] = await asyncio.gather(generator.load(adapter), return_exceptions=True)
+            if failure is None:
                 logger.info("loaded adapter=%s", adapter)
-            except BakeoffError as error:
-                logger.error("adapter cannot be loaded adapter=%s error=%s", adapter, error)
+            else:
+                logger.error("adapter cannot be loaded adapter=%s error=%s", adapter, failure)
+        for adapter in sorted(known - registered):
+            await asyncio.gather(generator.unload(adapter), return_exceptions=True)
+            logger.info("let go of removed adapter=%s", adapter)
+        loaded, known = promoted, registered
         await asyncio.sleep(WATCH_EVERY_S)
 
 

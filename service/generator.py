@@ -31,6 +31,10 @@ class Generator(Protocol):
         """
         ...
 
+    async def unload(self, adapter: str) -> None:
+        """Let go of an adapter that was removed, once its requests in flight are answered."""
+        ...
+
     def stream(
         self, messages: Sequence[Message], adapter: str | None, sampling: Sampling
     ) -> AsyncGenerator[Delta, None]:

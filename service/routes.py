@@ -16,6 +16,7 @@ from bakeoff.modes import ModelName, parse_model_name
 from bakeoff.prompts import PROMPTS_VERSION
 from bakeoff.records import Delta
 from bakeoff.settings import Settings
+from bakeoff.tasks import ANSWER, find_task
 from service.answer import Answerer, ModelState
 from service.generator import Generator
 from service.schemas import (
@@ -54,7 +55,8 @@ async def create_chat_completion(
     model = parse_model_name(data.model)
     conversation = to_conversation(data.messages)
     sampling = to_sampling(data, settings.max_tokens)
-    prepared = await answerer.prepare(model, conversation)
+    task = find_task((data.metadata or {}).get("task", ANSWER.name))
+    prepared = await answerer.prepare(model, conversation, task=task)
     wire = Wire(prepared, generator.name, str(request.base_url))
     deltas = answerer.stream(prepared, sampling)
     if not data.stream:
@@ -149,5 +151,6 @@ def _model(state: ModelState, answerer: Answerer, generator: Generator, name: Mo
         retrieval=answerer.hash_retrieval(domain.name) if mode.uses_retrieval else None,
         num_shots=answerer.num_shots if mode.uses_shots else None,
         shots=state.shots,
+        leaks=state.num_leaks,
     )
     return Model(str(name or ModelName(domain.name, mode)), int(domain.created_at.timestamp()), facts)

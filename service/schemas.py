@@ -57,6 +57,8 @@ class ChatRequest(Struct, frozen=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
+    metadata: dict[str, str] | None = None
+    """`task` names what the last message asks for (see `bakeoff.tasks`); other keys are the caller's own."""
 
 
 class UrlCitation(Struct, frozen=True):
@@ -183,6 +185,8 @@ class ModelFacts(Struct, frozen=True):
     num_shots: int | None
     shots: str | None
     """Digest of the training examples that the shots are chosen from."""
+    leaks: int = 0
+    """Pairs of a test question and a training example that its adapter was allowed to learn from."""
 
 
 class Model(Struct, frozen=True):

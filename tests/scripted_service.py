@@ -25,13 +25,20 @@ class ScriptedGenerator:
         self.reply = "Yes, for 10 pounds [1]."
         self.asked: list[tuple[tuple[Message, ...], str | None, Sampling]] = []
         self.loaded: list[str] = []
+        self.unloaded: list[str] = []
+        self.unloadable: set[str] = set()
         self.num_closed = 0
 
     async def start(self) -> None:
         return None
 
     async def load(self, adapter: str) -> None:
+        if adapter in self.unloadable:
+            raise RuntimeError("the engine's library has failed")
         self.loaded.append(adapter)
+
+    async def unload(self, adapter: str) -> None:
+        self.unloaded.append(adapter)
 
     async def stream(
         self, messages: Sequence[Message], adapter: str | None, sampling: Sampling

@@ -66,6 +66,9 @@ def demo_command(port: int, exit_after: bool, tokens: int | None, limit: int, se
             trained = _run("train", "--domain", DOMAIN, "--seed", str(seed), *budget)
             losses = f"loss {trained['train_loss']:.3f}, validation {trained['validation_loss']:.3f}"
             say(f"    adapter {trained['adapter']}: {losses}")
+            if not trained["promoted"]:
+                failed = " ".join(check["sentence"] for check in trained["gate"]["checks"] if not check["passed"])
+                raise BakeoffError(f"the adapter was not promoted: {failed}")
             _ask(url, "hybrid", "Is there free parking at A and B Guest House?")
         with step("4/5 Scoring all modes on the same held-out questions"):
             summary = evaluate_modes(workspace, url, DOMAIN, list(MODES.values()), limit=limit, seed=seed)

@@ -4,8 +4,10 @@ import shutil
 
 import click
 
-from bakeoff.artefacts import adapters_dir, indexes_dir, list_adapters, runs_dir
+from bakeoff.adapters import list_adapters
+from bakeoff.artefacts import indexes_dir, runs_dir
 from bakeoff.cli.output import confirm, json_option, print_json, say
+from bakeoff.cli.promotion import delete_adapter_files
 from bakeoff.cli.workspace import Workspace
 from bakeoff.domains import delete_domain, find_domain, list_domains
 from bakeoff.modes import check_domain_name
@@ -49,8 +51,7 @@ def delete(domain: str, yes: bool, as_json: bool) -> None:
         delete_domain(connection, domain)
         own -= {adapter.digest for adapter in list_adapters(connection, home)}
     for digest in own:
-        for folder in (adapters_dir(home) / digest, *(home / "engines").glob(f"{digest}-*")):
-            shutil.rmtree(folder, ignore_errors=True)
+        delete_adapter_files(home, digest)
     shutil.rmtree(runs_dir(home, domain), ignore_errors=True)
     shutil.rmtree(indexes_dir(home) / domain, ignore_errors=True)
     if as_json:

@@ -3,7 +3,8 @@
 import click
 import msgspec
 
-from bakeoff.artefacts import find_runs, indexes_dir, list_adapters, read_manifest
+from bakeoff.adapters import list_adapters
+from bakeoff.artefacts import find_runs, indexes_dir, read_manifest
 from bakeoff.cli.output import confirm, domain_option, json_option, print_json
 from bakeoff.cli.workspace import Workspace
 
@@ -75,7 +76,10 @@ def purge(ids: tuple[str, ...], domain: str, yes: bool, as_json: bool) -> None:
     for name in runs:
         click.echo(f"  run {name}: answers made from them are erased, its report is removed")
     for digest in adapters:
-        click.echo(f"  adapter {digest} learned from them: train again, and delete it")
+        click.echo(
+            f"  adapter {digest} learned from them: train again, then remove it: "
+            f"bakeoff adapters remove {digest} --domain {domain}"
+        )
 
 
 def _find_learned(workspace: Workspace, domain: str, ids: set[str]) -> list[str]:

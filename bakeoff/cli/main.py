@@ -4,7 +4,6 @@ Results go to stdout, progress and logs to stderr. Exit status: 0 done; 1 an err
 with the next command; 2 wrong usage.
 """
 
-import importlib
 import logging
 import os
 import sys
@@ -12,6 +11,7 @@ import sys
 import click
 from sqlalchemy.exc import OperationalError
 
+from bakeoff.cli.lazy import LazyGroup
 from bakeoff.errors import BakeoffError
 
 COMMANDS = {
@@ -19,10 +19,10 @@ COMMANDS = {
     "serve": ("bakeoff.cli.serve", "Serve every domain in every mode behind the OpenAI API."),
     "documents": ("bakeoff.cli.documents", "Add, list and remove the documents of a domain."),
     "search": ("bakeoff.cli.search", "Find the passages nearest to a question."),
-    "examples": ("bakeoff.cli.examples", "Import questions with their answers."),
+    "examples": ("bakeoff.cli.examples", "Import, check, split and write questions with their answers."),
     "tune": ("bakeoff.cli.tune", "Fit how a domain is searched to its validation questions."),
     "train": ("bakeoff.cli.train", "Train a LoRA adapter on a domain's training examples."),
-    "adapters": ("bakeoff.cli.adapters", "List trained adapters."),
+    "adapters": ("bakeoff.cli.adapters", "Show, promote, roll back and remove adapters."),
     "eval": ("bakeoff.cli.eval", "Score modes side by side on held-out questions."),
     "ask": ("bakeoff.cli.ask", "Ask one question in one mode."),
     "domains": ("bakeoff.cli.domains", "List and delete domains."),
@@ -31,25 +31,11 @@ COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    """Knows every command's name and help; imports a command's module when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), f"{cmd_name}_command")
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    commands_by_name=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="bakeoff")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
 def bakeoff(verbose: bool) -> None:
@@ -65,6 +51,7 @@ def bakeoff(verbose: bool) -> None:
     State lives under BAKEOFF_HOME (default .bakeoff/ here).
     """
     level = logging.INFO if verbose else logging.WARNING
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import that CPUs have a slow path
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
 
 

@@ -1,21 +1,29 @@
-"""`bakeoff train`: examples -> rows -> adapter, promoted when it is done."""
+"""`bakeoff train`: examples -> rows -> adapter, promoted if the gate lets it pass; sweeps, preferences and audits."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakeoff.artefacts import adapters_dir, register_adapter
-from bakeoff.cli.output import domain_option, json_option, print_json, progress_of
+from bakeoff.adapters import GateReport, register_adapter
+from bakeoff.artefacts import adapters_dir, peek_manifest
+from bakeoff.cli.lazy import LazyGroup
+from bakeoff.cli.output import domain_option, json_option, print_json, progress_of, say
+from bakeoff.cli.promotion import describe_audience, look_up, promote_through_gate, refresh_card
+from bakeoff.cli.training import gather_material, refuse_leaks
 from bakeoff.cli.workspace import Workspace
-from bakeoff.models import find_model, hash_model
-from bakeoff.records import Passage
+from bakeoff.database import reading, writing
 
 if TYPE_CHECKING:
     from training.train import TrainResult
 
+COMMANDS = {
+    "preferences": ("bakeoff.cli.preferences", "Learn from votes, rankings and thumbs (DPO, KTO, PPO, ...)."),
+    "audit": ("bakeoff.cli.audit", "Measure how much of its training text an adapter gives away."),
+}
 
-@click.group("train", invoke_without_command=True)
+
+@click.group("train", cls=LazyGroup, commands_by_name=COMMANDS, invoke_without_command=True)
 @domain_option(required=False)
 @click.option(
     "--recipe",
@@ -28,6 +36,19 @@ if TYPE_CHECKING:
 )
 @click.option("--tokens", type=click.IntRange(1_000), help="Token budget, in place of the recipe's.")
 @click.option("--fresh", is_flag=True, help="Train anew even if the very same training was finished before.")
+@click.option("--allow-leaks", is_flag=True, help="Train though test questions stand in train; the adapter says so.")
+@click.option("--no-promote", is_flag=True, help="Only register the adapter: no gate, and nothing else answers.")
+@click.option("--sweep", is_flag=True, help="Search for a better recipe on validation instead; --tokens is per trial.")
+@click.option("--trials", default=12, show_default=True, type=click.IntRange(2), help="Recipes that a sweep tries.")
+@click.option(
+    "--seeds", default=3, show_default=True, type=click.IntRange(1), help="Fresh seeds that a sweep's winner must face."
+)
+@click.option(
+    "--space",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML of what a sweep tries; the default one, training/recipes/sweep.toml, explains the form.",
+)
 @json_option()
 @click.pass_context
 def train_command(
@@ -37,62 +58,110 @@ def train_command(
     seed: int,
     tokens: int | None,
     fresh: bool,
+    allow_leaks: bool,
+    no_promote: bool,
+    sweep: bool,
+    trials: int,
+    seeds: int,
+    space: Path | None,
     as_json: bool,
 ) -> None:
     """Train a LoRA adapter on the domain's training examples and let its modes answer with it.
 
-    Without a validation split, 10% of train is cut by seed. The test split is never read. An interrupted training goes
-    on where it stopped when the same command is run again.
+    Without a validation split, 10% of train is cut by seed. Nothing is learned or chosen on the test split; its
+    questions are only compared with the training questions, and a set that leaks is refused. The adapter is promoted
+    if it passes the gate (bakeoff adapters check). An interrupted training goes on where it stopped when the same
+    command is run again.
     """
     if context.invoked_subcommand is not None:
         return
     if domain is None:
         raise click.UsageError("Missing option '--domain'.")
-    result = train_adapter(Workspace(), domain, recipe=recipe, seed=seed, tokens=tokens, fresh=fresh)
+    workspace = Workspace()
+    if sweep:
+        from bakeoff.cli.sweeping import sweep_recipes
+
+        sweep_recipes(workspace, domain, recipe, space, tokens, trials, seeds, seed, as_json=as_json)
+        return
+    result = train_adapter(
+        workspace, domain, recipe=recipe, seed=seed, tokens=tokens, fresh=fresh, allow_leaks=allow_leaks
+    )
+    report = None if no_promote else promote_through_gate(workspace, domain, result.adapter)
     if as_json:
-        print_json(result)
+        print_json({**_facts(result), "promoted": report is not None and report.passed, "gate": report})
         return
     click.echo(
         f"{domain}: adapter {result.adapter}, {result.tokens:,} tokens in {result.seconds:.0f} s, "
-        f"loss {result.train_loss:.3f} on train and {result.validation_loss:.3f} on validation\n{result.path}"
+        f"loss {result.train_loss:.3f} on train and {result.validation_loss:.3f} on validation\n{result.report}\n"
+        f"{result.path}"
     )
+    if report is not None:
+        _tell_gate(domain, report)
 
 
 def train_adapter(
-    workspace: Workspace, domain: str, *, recipe: Path | None, seed: int, tokens: int | None, fresh: bool
+    workspace: Workspace,
+    domain: str,
+    *,
+    recipe: Path | None = None,
+    seed: int = 0,
+    tokens: int | None = None,
+    fresh: bool = False,
+    allow_leaks: bool = False,
 ) -> "TrainResult":
-    """Train on the domain's train split, register the adapter and promote it.
+    """Train on the domain's train split and register the adapter; it does not serve yet.
 
     Raises:
         NotReady: the domain has no training examples.
+        BadInput: the training set holds test questions, and that is not allowed.
     """
     from training.recipe import load_recipe
     from training.train import train
 
     overrides = {} if tokens is None else {"token_budget": tokens}
-    train_examples, validation_examples = workspace.splits(domain, seed)
-    base_dir = find_model(workspace.settings)
+    knobs = load_recipe(recipe, overrides)
+    material = gather_material(workspace, domain, seed)
+    leaks = refuse_leaks(workspace, domain, material.train_examples, allowed=allow_leaks)
     home = workspace.settings.home
-
-    def find_passages(questions: list[str]) -> list[list[Passage]]:
-        results = workspace.retriever.search_many(domain, questions, workspace.search_options)
-        return [list(result.passages) for result in results]
-
     with progress_of("Training") as progress:
         result = train(
-            base_dir=base_dir,
-            base_digest=hash_model(base_dir),
+            base_dir=material.base_dir,
+            base_digest=material.base_digest,
             domain=domain,
-            train_examples=train_examples,
-            validation_examples=validation_examples,
-            find_passages=find_passages,
-            recipe=load_recipe(recipe, overrides),
+            train_examples=material.train_examples,
+            validation_examples=material.validation_examples,
+            find_passages=material.find_passages,
+            find_shots=material.find_shots,
+            find_groups=material.find_groups,
+            leaks=leaks,
+            recipe=knobs,
             seed=seed,
             adapters_dir=adapters_dir(home),
             work_dir=home / "training",
             progress=progress,
             fresh=fresh,
         )
-    with workspace.engine.begin() as connection:
+    with writing(workspace.engine) as connection:
         register_adapter(connection, domain, result.adapter)
+    adapter = look_up(workspace, domain, result.adapter)
+    refresh_card(workspace, adapter)
+    with reading(workspace.engine) as connection:
+        say(describe_audience(connection, adapter, peek_manifest(adapter.path, "adapter")))
     return result
+
+
+def _facts(result: "TrainResult") -> dict[str, Any]:
+    return {field: getattr(result, field) for field in result.__struct_fields__}
+
+
+def _tell_gate(domain: str, report: GateReport) -> None:
+    for check in report.checks:
+        click.echo(f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.sentence}")
+    if report.passed:
+        click.echo(f"Promoted: {domain} answers with it from now on.")
+    else:
+        serving = f"adapter {report.against} goes on serving" if report.against else "no adapter serves"
+        click.echo(
+            f"Not promoted: {serving}. To promote it all the same, on the record: "
+            f"bakeoff adapters promote {report.adapter} --domain {domain} --anyway REASON"
+        )

@@ -16,11 +16,11 @@ import numpy as np
 
 from bakeoff.errors import BadInput, Mismatch, NotReady
 from bakeoff.models import hash_model
+from bakeoff.tensors import Tensors
 from service.embedded.manifest import MANIFEST_FILE, EngineManifest, is_current, read_manifest, written_at_once
 from service.embedded.packing import find_weights, pack_weights
 from service.embedded.runtime import MODEL_FILE, Precision, ov
 from service.embedded.scoring import score_tokens
-from service.embedded.tensors import Tensors
 
 if TYPE_CHECKING:
     import torch

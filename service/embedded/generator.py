@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from bakeoff.adapter_files import check_template
 from bakeoff.chat_template import load_tokenizer, prompt_ids
 from bakeoff.errors import BadInput, ContextTooLong, EngineDown, Mismatch
 from bakeoff.records import Delta, Message, Sampling
@@ -25,7 +26,6 @@ from service.embedded.runtime import BLOCK_TOKENS, Precision, count_blocks
 from service.embedded.scoring import score_tokens
 from service.embedded.text import TextStream
 
-TEMPLATE_FILE = "chat_template.jinja"
 LOCK_FILE = "turn.lock"
 
 
@@ -101,6 +101,13 @@ class EmbeddedGenerator:
             Mismatch: it is damaged, changes nothing, or was made for another base model or chat template.
         """
         await self._engine(adapter)
+
+    async def unload(self, adapter: str) -> None:
+        """End an adapter's engine once its requests in flight are answered; does nothing if it has none."""
+        if adapter in self._loading:
+            await asyncio.wait([self._loading[adapter]])
+        if adapter in self._engines:
+            self._engines.pop(adapter).retire()
 
     async def stream(
         self, messages: Sequence[Message], adapter: str | None, sampling: Sampling
@@ -200,9 +207,7 @@ class EmbeddedGenerator:
 
     def _fold(self, adapter: str) -> Path:
         adapter_dir = self._find_adapter(adapter)
-        template = adapter_dir / TEMPLATE_FILE
-        if not template.is_file() or template.read_text().strip() != (self._tokenizer.chat_template or "").strip():
-            raise Mismatch(f"{template} is not the chat template of {self._model_dir.name}")
+        check_template(adapter_dir, self._tokenizer.chat_template or "", self._model_dir.name)
         return fold_adapter(adapter_dir, self._model_dir, self._base_folder, self._cache_dir)
 
     def _read_model(self) -> None:

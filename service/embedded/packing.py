@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bakeoff.errors import Mismatch
+from bakeoff.tensors import Array
 from service.embedded.runtime import Precision, ops, ov
-from service.embedded.tensors import Array
 
 GROUP = 32
 """Weights that share an int8 scale: half the error of one scale per row, at the same speed."""

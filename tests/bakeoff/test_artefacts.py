@@ -1,17 +1,8 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
 
-from bakeoff.artefacts import (
-    find_adapter,
-    list_adapters,
-    read_manifest,
-    register_adapter,
-    write_artefact,
-    write_json,
-)
-from bakeoff.domains import ensure_domain, find_domain
+from bakeoff.artefacts import read_manifest, write_artefact, write_json
 from bakeoff.errors import Mismatch, NotFound
 
 
@@ -68,20 +59,3 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
         write_json(path, {"a": object()})
     assert path.read_text() == '{\n  "a": 1\n}\n'
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_the_newest_adapter_is_promoted_and_found_by_its_first_digits(engine: Engine, tmp_path: Path) -> None:
-    with engine.begin() as connection:
-        ensure_domain(connection, "d")
-        ensure_domain(connection, "other")
-        register_adapter(connection, "d", "a" * 16)
-        register_adapter(connection, "d", "b" * 16)
-        register_adapter(connection, "other", "a" * 16)
-        assert find_domain(connection, "d").adapter == "b" * 16
-        assert [(a.digest[0], a.promoted) for a in list_adapters(connection, tmp_path, "d")] == [
-            ("b", True),
-            ("a", False),
-        ]
-        assert find_adapter(connection, tmp_path, "d", "aaaaaaaa").digest == "a" * 16
-        with pytest.raises(NotFound, match="bakeoff adapters list"):
-            find_adapter(connection, tmp_path, "other", "bbbbbbbb")

@@ -8,7 +8,7 @@ from alembic.migration import MigrationContext
 from hash_embedder import HashEmbedder, ignore, write_texts
 from sqlalchemy import Engine, create_engine, inspect, text
 
-import bakeoff.artefacts
+import bakeoff.adapters
 import bakeoff.examples
 import retrieval.tables
 from bakeoff.database import MIGRATIONS, metadata, open_database
@@ -20,7 +20,12 @@ from retrieval.store import reindex_documents, remove_documents
 from retrieval.tables import EVERYONE
 from retrieval.tuning import Tuning, save_tuning
 
-DECLARED = (bakeoff.artefacts.adapters_table, bakeoff.examples.examples_table, retrieval.tables.shots_table)
+DECLARED = (
+    bakeoff.adapters.adapters_table,
+    bakeoff.adapters.adapter_events_table,
+    bakeoff.examples.examples_table,
+    retrieval.tables.shots_table,
+)
 
 
 def test_the_migrations_make_exactly_the_declared_tables(engine: Engine) -> None:

@@ -2,11 +2,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Engine
 
-from bakeoff.errors import BadInput
-from bakeoff.examples import cut_validation, import_examples, load_examples, read_examples, split_examples
+from bakeoff.errors import BadInput, NotFound
+from bakeoff.example_files import read_examples
+from bakeoff.examples import (
+    cut_validation,
+    import_examples,
+    load_examples,
+    remove_examples,
+    replace_examples,
+    split_examples,
+)
 from bakeoff.records import Example
 
 
@@ -85,3 +94,28 @@ def test_the_validation_split_depends_on_the_seed_and_on_nothing_else() -> None:
     fewer = cut_validation(examples[:500], seed=1)[1]
     assert fewer == [example for example in validation if example in examples[:500]]
     assert cut_validation(examples, seed=2)[1] != validation
+
+
+def test_without_an_id_the_content_names_the_example(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", {"question": "q", "answer": "a"}, {"question": "q", "answer": "b"})
+    first, second = read_examples(path)
+    assert first.id != second.id
+    assert read_examples(write(tmp_path / "y.jsonl", {"question": "q", "answer": "b"}))[0].id == second.id
+
+
+def test_replacing_keeps_the_order_and_may_change_the_split(tmp_path: Path, engine: Engine) -> None:
+    with engine.begin() as connection:
+        import_examples(connection, "d", "train", write(tmp_path / "x.jsonl", line(1), line(2), line(3)), set())
+        first, second, third = split_examples(connection, "d", "train")
+        changed = msgspec.structs.replace(second, question="New?")
+        replace_examples(connection, "d", [("test", third), ("train", changed)])
+        assert load_examples(connection, "d") == [("train", first), ("train", changed), ("test", third)]
+
+
+def test_removing_an_example_that_does_not_exist_removes_none(tmp_path: Path, engine: Engine) -> None:
+    with engine.begin() as connection:
+        import_examples(connection, "d", "train", write(tmp_path / "x.jsonl", line(1), line(2)), set())
+        with pytest.raises(NotFound, match="holds no example 'gone'"):
+            remove_examples(connection, "d", ["e1", "gone"])
+        assert remove_examples(connection, "d", ["e1"]) == 1
+        assert [example.id for example in split_examples(connection, "d", "train")] == ["e2"]

@@ -17,9 +17,11 @@ from alembic.migration import MigrationContext
 from hash_embedder import HashEmbedder, ignore, write_texts
 from sqlalchemy import Engine, inspect, text
 
+from bakeoff.adapters import list_events, register_adapter
 from bakeoff.database import MIGRATIONS, metadata, open_database
 from bakeoff.domains import delete_domain, find_domain
 from bakeoff.errors import BadInput, NotFound
+from bakeoff.promotions import promote_adapter
 from retrieval.catalogue import count_documents, document_ids, list_documents
 from retrieval.history import list_epochs, purge_documents, roll_back
 from retrieval.index.live import Limits
@@ -94,6 +96,9 @@ def test_the_migrations_make_exactly_the_declared_tables(postgres: Engine) -> No
 
 def test_the_migrations_go_down_and_up_again(postgres: Engine, tmp_path: Path) -> None:
     write_texts(postgres, "d", {"a": "zebra", "b": "giraffe"})
+    with postgres.begin() as connection:
+        register_adapter(connection, "d", "a" * 16)
+        promote_adapter(connection, "d", "a" * 16, None, "no gate here")
     config = alembic.config.Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     for revision, command in (("0001", alembic.command.downgrade), ("head", alembic.command.upgrade)):
@@ -103,6 +108,8 @@ def test_the_migrations_go_down_and_up_again(postgres: Engine, tmp_path: Path) -
     reindex_documents(postgres, "d", HashEmbedder(), ignore)
     assert ids(Retriever(postgres, HashEmbedder(), tmp_path)) == {"a", "b"}
     with postgres.begin() as connection:
+        events = [(event.event, event.by, event.details) for event in list_events(connection, "d")]
+        assert events == [("registered", "unknown", {}), ("promoted", "unknown", {})]
         config.attributes["connection"] = connection
         alembic.command.downgrade(config, "base")
     assert inspect(postgres).get_table_names() == ["alembic_version"]

@@ -11,9 +11,11 @@ import openai
 import pytest
 from openai import OpenAI
 from scripted_service import DOMAIN, ScriptedGenerator
+from small_adapters import write_small_adapter
 
-from bakeoff.artefacts import register_adapter
+from bakeoff.adapters import register_adapter
 from bakeoff.database import open_database
+from bakeoff.promotions import promote_adapter
 from bakeoff.settings import Settings
 
 QUESTION: list[Any] = [{"role": "user", "content": "What does parking cost?"}]
@@ -85,6 +87,19 @@ def test_each_mode_sends_what_its_table_row_says(client: OpenAI, scripted: Scrip
     assert "[1]\n> Parking behind the hotel" in rag[-1].content
 
 
+def test_metadata_names_the_task_and_the_prompt_follows(client: OpenAI, scripted: ScriptedGenerator) -> None:
+    for mode in ("base", "rag", "few-shot"):
+        client.chat.completions.create(
+            model=f"{DOMAIN}/{mode}", messages=QUESTION, metadata={"task": "classification", "ours": "1"}
+        )
+    base, rag, few_shot = (messages for messages, _, _ in scripted.asked)
+    for messages in (base, rag):
+        assert "Name the category of the message" in messages[-1].content
+        assert messages[-1].content.endswith(f"Message: {QUESTION[0]['content']}\nCategory:")
+    assert "[1]\n> Parking behind the hotel" in rag[-1].content
+    assert [message.role for message in few_shot] == ["system", "user"]  # no training example is of this task
+
+
 def test_sampling_parameters_reach_the_engine(client: OpenAI, scripted: ScriptedGenerator) -> None:
     client.chat.completions.create(
         model=f"{DOMAIN}/base",
@@ -138,6 +153,8 @@ def test_a_conversation_reaches_the_engine_whole(client: OpenAI, scripted: Scrip
         ({"logprobs": True}, 400, "logprobs", "not supported"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported"),
         ({"stop": ["a", "b", "c", "d", "e"]}, 400, "stop", "up to 4"),
+        ({"metadata": {"task": "poetry"}}, 400, "metadata", "Tasks: answer, classification"),
+        ({"metadata": {"task": 3}}, 400, "metadata[...]", "Expected `str`"),
         ({"messages": [{"role": "user", "content": "too long"}]}, 400, "messages", "9000"),
         ({"messages": [{"role": "user", "content": "engine down"}]}, 503, None, "stopped"),
         ({"model": "hotel/hybrid"}, 409, "model", "bakeoff train --domain hotel"),
@@ -210,16 +227,18 @@ def test_models_are_listed_with_what_their_answers_depend_on(client: OpenAI) -> 
 
 
 def test_an_adapter_promoted_while_it_runs_answers_without_a_restart(
-    client: OpenAI, scripted: ScriptedGenerator, home: Path
+    client: OpenAI, scripted: ScriptedGenerator, home: Path, model_dir: Path
 ) -> None:
+    digest = write_small_adapter(home, model_dir, DOMAIN)
     engine = open_database(Settings(home=home).url, home)
     with engine.begin() as connection:
-        register_adapter(connection, DOMAIN, "a" * 16)
+        register_adapter(connection, DOMAIN, digest)
+        promote_adapter(connection, DOMAIN, digest, None, "no gate here")
     engine.dispose()
-    wait_for(lambda: scripted.loaded == ["a" * 16])
+    wait_for(lambda: scripted.loaded == [digest])
     client.chat.completions.create(model=f"{DOMAIN}/hybrid", messages=QUESTION)
-    client.chat.completions.create(model=f"{DOMAIN}/fine-tuned@aaaaaaaa", messages=QUESTION)
-    assert [adapter for _, adapter, _ in scripted.asked] == ["a" * 16] * 2
+    client.chat.completions.create(model=f"{DOMAIN}/fine-tuned@{digest[:8]}", messages=QUESTION)
+    assert [adapter for _, adapter, _ in scripted.asked] == [digest] * 2
 
 
 def test_a_document_is_found_as_soon_as_it_is_added(client: OpenAI, home: Path, embedder: Any) -> None:

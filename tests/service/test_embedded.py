@@ -315,3 +315,20 @@ async def test_the_least_recently_used_adapter_makes_room_after_its_last_answer(
         await asyncio.sleep(0.05)
     assert not first.is_alive
     assert (await generator._engine("two")).is_alive
+
+
+@pytest.mark.anyio
+async def test_an_adapter_that_is_let_go_ends_after_its_last_answer(generator):
+    await generator.load("two")
+    engine = await generator._engine("two")
+    answer = asyncio.create_task(ask(generator, QUESTIONS[3], "two"))
+    await asyncio.sleep(0)
+    await generator.unload("two")
+    await generator.unload("never loaded")
+    assert (await answer).finish_reason == "stop"
+    for _ in range(100):
+        if not engine.is_alive:
+            break
+        await asyncio.sleep(0.05)
+    assert not engine.is_alive
+    assert "two" not in generator._engines

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
+from bakeoff.adapter_files import read_pairs
 from bakeoff.errors import Mismatch
-from service.embedded.fold import read_deltas
-from service.embedded.tensors import Tensors
+from bakeoff.tensors import Tensors
 
 SHAPES = {"model.layers.0.q_proj.weight": (6, 4), "model.layers.0.v_proj.weight": (2, 4)}
 MODULE = "base_model.model.model.layers.0.q_proj"
@@ -29,9 +30,25 @@ def write_adapter(folder: Path, tensors: dict[str, torch.Tensor] | None = None, 
 def test_what_an_adapter_adds_is_scale_times_b_times_a(tmp_path, rank_stabilised, scale):
     down, up = torch.arange(8.0).reshape(2, 4), torch.arange(12.0).reshape(6, 2)
     pair = {f"{MODULE}.lora_A.weight": down, f"{MODULE}.lora_B.weight": up}
-    deltas = read_deltas(write_adapter(tmp_path, pair, use_rslora=rank_stabilised), SHAPES)
-    assert set(deltas) == {"model.layers.0.q_proj.weight"}
-    np.testing.assert_allclose(deltas["model.layers.0.q_proj.weight"], scale * (up @ down).numpy(), rtol=1e-6)
+    pairs = read_pairs(write_adapter(tmp_path, pair, use_rslora=rank_stabilised), SHAPES)
+    assert set(pairs) == {"model.layers.0.q_proj.weight"}
+    np.testing.assert_allclose(pairs["model.layers.0.q_proj.weight"].delta, scale * (up @ down).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("variant", [{}, {"use_rslora": True}, {"use_dora": True}])
+def test_folding_is_what_peft_merges(tmp_path: Path, variant: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    base = torch.nn.Sequential(torch.nn.Linear(6, 5, bias=False))
+    weight = base[0].weight.detach().numpy().copy()
+    model = get_peft_model(base, LoraConfig(r=2, lora_alpha=6, target_modules=["0"], **variant))
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.rand(parameter.shape) + 0.1
+    model.save_pretrained(str(tmp_path))
+    [(name, pair)] = read_pairs(tmp_path, {"0.weight": (5, 6)}).items()
+    merged = model.merge_and_unload()[0].weight.detach().numpy()
+    np.testing.assert_allclose(pair.fold(weight), merged, rtol=1e-5)
+    assert (name, pair.magnitude is not None) == ("0.weight", "use_dora" in variant)
 
 
 def pair_with(module: str = MODULE, down: Any = None, up: Any = None) -> dict[str, torch.Tensor]:
@@ -59,14 +76,13 @@ def pair_with(module: str = MODULE, down: Any = None, up: Any = None) -> dict[st
 )
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path, tensors, reason):
     with pytest.raises(Mismatch, match=reason):
-        read_deltas(write_adapter(tmp_path, tensors), SHAPES)
+        read_pairs(write_adapter(tmp_path, tensors), SHAPES)
 
 
 @pytest.mark.parametrize(
     "config",
     [
         {"peft_type": "IA3"},
-        {"use_dora": True},
         {"fan_in_fan_out": True},
         {"bias": "all"},
         {"lora_bias": True},
@@ -76,19 +92,19 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path, tensors, reason):
         {"layer_replication": [[0, 1]]},
     ],
 )
-def test_an_adapter_that_is_more_than_plain_lora_is_refused(tmp_path, config):
-    with pytest.raises(Mismatch, match="plain LoRA"):
-        read_deltas(write_adapter(tmp_path, **config), SHAPES)
+def test_an_adapter_that_is_more_than_lora_is_refused(tmp_path, config):
+    with pytest.raises(Mismatch, match="LoRA and DoRA only"):
+        read_pairs(write_adapter(tmp_path, **config), SHAPES)
 
 
 def test_a_cut_file_is_refused(tmp_path):
     path = write_adapter(tmp_path) / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(Mismatch, match="cut short"):
-        read_deltas(tmp_path, SHAPES)
+        read_pairs(tmp_path, SHAPES)
     path.write_bytes(b"not safetensors at all")
     with pytest.raises(Mismatch, match="safetensors"):
-        read_deltas(tmp_path, SHAPES)
+        read_pairs(tmp_path, SHAPES)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

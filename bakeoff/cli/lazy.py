@@ -1,0 +1,36 @@
+"""Groups of commands whose modules are imported when they are called, so that `--help` is instant."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+Commands = Mapping[str, tuple[str, str]]
+"""Name -> (module, one line of help); the module holds the command as `<name>_command`."""
+
+
+class LazyGroup(click.Group):
+    """Knows every command's name and help; imports a command's module when it is called."""
+
+    def __init__(self, *arguments: Any, commands_by_name: Commands, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._by_name = commands_by_name
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which they are shown."""
+        return list(self._by_name)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in self._by_name:
+            return None
+        module = importlib.import_module(self._by_name[cmd_name][0])
+        command = getattr(module, f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._by_name.items()])

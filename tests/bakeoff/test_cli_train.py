@@ -1,0 +1,59 @@
+"""`bakeoff train`: what it refuses before anything is loaded, and what it says."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bakeoff.cli.main import bakeoff
+from bakeoff.errors import BadInput
+
+QUESTIONS = ("Is there parking at the Alder Hotel?", "When is breakfast at the Birch Hotel?", "May dogs stay?")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BAKEOFF_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def _import(home: Path, split: str, questions: list[str]) -> None:
+    path = home / f"{split}.jsonl"
+    lines = [{"id": f"{split}-{at}", "question": text, "answer": "Yes."} for at, text in enumerate(questions)]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    done = _run("examples", "import", str(path), "--domain", "hotels", "--split", split)
+    assert done.exit_code == 0, done.output
+
+
+def _run(*words: str) -> Result:
+    return CliRunner().invoke(bakeoff, words)
+
+
+def test_a_training_set_that_holds_a_test_question_is_refused_with_what_to_do(home: Path) -> None:
+    _import(home, "train", [*QUESTIONS, *(f"Does room {number} have a bath?" for number in range(30))])
+    _import(home, "test", ["Is there parking at the Alder Hotel??", "How far is the sea?"])
+    done = _run("train", "--domain", "hotels")
+    assert isinstance(done.exception, BadInput)
+    message = str(done.exception)
+    assert message.startswith("1 test question in train too, or in other words: test-0 = train-0 (exact)")
+    assert "bakeoff examples remove --domain hotels --leaks" in message
+    assert "--allow-leaks" in message
+    assert not (home / "home" / "adapters").exists()
+
+
+def test_help_names_what_stands_beside_training() -> None:
+    done = _run("train", "--help")
+    assert "preferences" in done.output and "audit" in done.output and "--sweep" in done.output
+
+
+def test_domain_is_asked_for() -> None:
+    done = _run("train")
+    assert done.exit_code == 2
+    assert "Missing option '--domain'" in done.output
+
+
+def test_unknown_knob_stops_before_anything_is_read(home: Path) -> None:
+    (home / "recipe.toml").write_text("lora_rank = 8\n")
+    done = _run("train", "--domain", "hotels", "--recipe", str(home / "recipe.toml"))
+    assert "there is no knob 'lora_rank'" in str(done.exception)
