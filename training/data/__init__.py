@@ -1,0 +1,1 @@
+"""Files of examples -> clean, unleaking splits: readers, detectors, a report, splitting and augmentation."""
