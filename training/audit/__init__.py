@@ -1,0 +1,1 @@
+"""An adapter -> how much of its training text it gives away."""
