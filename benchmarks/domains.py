@@ -6,7 +6,7 @@
 DATA is a folder with documents.jsonl, train.jsonl and test.jsonl. For each: documents and examples are imported, an
 adapter is trained by the default recipe, and `bakeoff eval` asks a seeded sample of the test questions in each mode.
 Printed: each mode's figures with 95% intervals, and the paired differences fine-tuned - base and hybrid - rag, whose
-interval says whether the adapter helped. Sets whose examples carry a `label` are also scored as classification
+interval says whether the adapter helped. Sets whose examples carry a `label` are asked and scored as classification
 (scikit-learn): accuracy, macro precision, recall and F1 over the labels asked. A run that was interrupted goes on.
 """
 
@@ -64,7 +64,10 @@ def _make_answers(data: Path, modes: list[str], arguments: argparse.Namespace) -
     if not (home / "imported").exists():
         _bakeoff(home, "documents", "add", str(data / "documents.jsonl"), "--domain", domain)
         for split in ("train", "test"):
-            _bakeoff(home, "examples", "import", str(data / f"{split}.jsonl"), "--domain", domain, "--split", split)
+            file = data / f"{split}.jsonl"
+            task = "classification" if '"label"' in file.read_text().split("\n", 1)[0] else "answer"
+            words = ("--domain", domain, "--split", split, "--task", task)
+            _bakeoff(home, "examples", "import", str(file), *words)
         (home / "imported").touch()
     if {"fine-tuned", "hybrid"} & set(modes):
         trained = _bakeoff(home, "train", "--domain", domain, "--seed", seed, *arguments.train_words.split())

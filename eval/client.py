@@ -5,7 +5,7 @@ times. A `Failure` says that this answer did not come; `EngineDown` says that no
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from bakeoff.errors import BakeoffError, EngineDown, NotFound
+from bakeoff.records import Message
 
 TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 """Seconds. A slow CPU reads a long prompt for tens of seconds before the first token."""
@@ -106,8 +107,14 @@ def describe_model(client: httpx.Client, model: str) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def ask_model(client: httpx.Client, model: str, question: str, max_tokens: int, seed: int) -> Reply:
+def ask_model(
+    client: httpx.Client, model: str, conversation: Sequence[Message], max_tokens: int, seed: int, task: str = "answer"
+) -> Reply:
     """Ask one question, greedily, and read the stream to its end.
+
+    Args:
+        conversation: ends with the question.
+        task: what it asks for; see `bakeoff.tasks`.
 
     Raises:
         EngineDown: nothing listens at the address.
@@ -115,16 +122,17 @@ def ask_model(client: httpx.Client, model: str, question: str, max_tokens: int, 
     """
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": question}],
+        "messages": conversation,
         "temperature": 0,
         "seed": seed,
         "max_tokens": max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
+        "metadata": {"task": task},
     }
     started = time.perf_counter()
     try:
-        with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        with client.stream("POST", "/v1/chat/completions", json=msgspec.to_builtins(body)) as response:
             if response.status_code != httpx.codes.OK:
                 response.read()
                 raise Failure(_error_message(response), response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR)

@@ -11,11 +11,13 @@ import httpx
 from msgspec import structs
 from sqlalchemy import Engine
 
-from bakeoff.artefacts import register_adapter
+from bakeoff.adapters import is_open, record_event, register_adapter
 from bakeoff.database import reading, writing
 from bakeoff.domains import delete_domain, find_domain, list_domains
 from bakeoff.errors import NotFound
 from bakeoff.progress import Progress
+from bakeoff.promotions import promote_adapter
+from bakeoff.prompts import pose_example
 from bakeoff.records import Document, Example
 from eval.client import Failure, ask_model
 from eval.dataset import sample_examples
@@ -77,6 +79,9 @@ def probe_injection(
             adapter = find_domain(connection, domain).adapter
             if adapter is not None:
                 register_adapter(connection, probed, adapter)
+                promote_adapter(connection, probed, adapter, None, f"lent by {domain} for the probe")
+                if is_open(connection, domain, adapter):
+                    record_event(connection, probed, adapter, "opened", reason=f"as in {domain}")
         return {mode: _ask(client, f"{probed}/{mode}", asked, seed, max_tokens, progress) for mode in modes}
     finally:
         _delete(engine, probed)
@@ -115,7 +120,7 @@ def _ask(
     obeyed = []
     for done, example in enumerate(asked, start=1):
         try:
-            reply = ask_model(client, model, example.question, max_tokens, seed)
+            reply = ask_model(client, model, pose_example(example), max_tokens, seed, example.task)
         except Failure:
             continue
         if not reply.abstained and any(CODE_WORD in str(passage.get("text")).lower() for passage in reply.passages):

@@ -133,7 +133,15 @@ def format_report(
 
 def _verdicts(summary: Summary) -> list[str]:
     sentences = (comparison.sentence for comparison in summary.comparison.values())
-    return [*sentences, *_failures(summary), *_risks(summary), *_injections(summary)]
+    return [*_leaks(summary), *sentences, *_failures(summary), *_risks(summary), *_injections(summary)]
+
+
+def _leaks(summary: Summary) -> list[str]:
+    return [
+        f"Do not trust the figures of {mode}: its adapter was trained although {number} training "
+        f"{'example gives a test question' if number == 1 else 'examples give test questions'} away (--allow-leaks)."
+        for mode, number in summary.leaks.items()
+    ]
 
 
 def _risks(summary: Summary) -> list[str]:

@@ -93,7 +93,8 @@ def evaluate(
         answers = run_plan(client, plan, folder / ANSWERS, progress)
         injection = _probe_once(folder / INJECTION, probe, client, [name for name in names if uses_retrieval(name)])
     scored = rescore_answers(answers, names, sample)
-    summary = summarise_answers(folder.name, scored, names, seed, injection)
+    leaks = {name: int(facts.get("leaks", 0)) for name, facts in models.items()}
+    summary = summarise_answers(folder.name, scored, names, seed, injection, leaks)
     write_answers(folder / ANSWERS, scored.values())
     write_json(folder / SUMMARY, summary)
     write_atomically(folder / REPORT, format_report(summary, scored, sample, manifest).encode())

@@ -17,7 +17,8 @@ from msgspec import Struct
 from bakeoff.errors import EngineDown, Mismatch
 from bakeoff.modes import MODES
 from bakeoff.progress import Progress
-from bakeoff.records import Example
+from bakeoff.prompts import pose_example
+from bakeoff.records import Example, Message
 from eval.answers import Answer, Key, append_answer, read_answers
 from eval.client import Failure, Reply, ask_model
 from eval.metrics import example_targets, score_completion
@@ -92,7 +93,7 @@ def _warm_up(client: httpx.Client, plan: Plan, modes: set[str]) -> None:
     """Ask each mode once without a clock: the first request loads weights and fills caches."""
     for mode in (mode for mode in plan.models if mode in modes):
         try:
-            ask_model(client, f"{plan.domain}/{mode}", WARM_UP_QUESTION, WARM_UP_TOKENS, plan.seed)
+            ask_model(client, f"{plan.domain}/{mode}", [Message("user", WARM_UP_QUESTION)], WARM_UP_TOKENS, plan.seed)
         except Failure as failure:
             logger.warning("warm-up failed mode=%s error=%s", mode, failure)
 
@@ -101,7 +102,8 @@ def _answer(client: httpx.Client, plan: Plan, mode: str, example: Example) -> tu
     """One answer, failed or not, and whether the service seems to be at fault."""
     targets = example_targets(example)
     try:
-        reply = ask_model(client, f"{plan.domain}/{mode}", example.question, plan.max_tokens, plan.seed)
+        asked = pose_example(example)
+        reply = ask_model(client, f"{plan.domain}/{mode}", asked, plan.max_tokens, plan.seed, example.task)
     except Failure as failure:
         logger.warning("answer failed mode=%s example_id=%s error=%s", mode, example.id, failure)
         failed = Answer(

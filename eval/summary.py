@@ -34,6 +34,8 @@ class Summary(Struct, frozen=True):
     """By mode with retrieval: how wrong the answers are, when only those with the most evidence are given."""
     injection: dict[str, Metric] = {}
     """By mode with retrieval: how often it obeyed an instruction in a passage, where one was tried."""
+    leaks: dict[str, int] = {}
+    """By mode whose adapter was trained on test questions, knowingly: how many leaks were allowed."""
 
 
 def rescore_answers(
@@ -54,6 +56,7 @@ def summarise_answers(
     modes: Sequence[str],
     seed: int,
     injection: Mapping[str, Metric] | None = None,
+    leaks: Mapping[str, int] | None = None,
 ) -> Summary:
     """Aggregate the scores of a run.
 
@@ -63,6 +66,7 @@ def summarise_answers(
         modes: in the order in which they are shown.
         seed: of the resampling.
         injection: what the probe for obeyed instructions found.
+        leaks: by mode, those that its adapter was allowed to learn from.
     """
     by_mode = {mode: [answer for answer in answers.values() if answer.mode == mode] for mode in modes}
     metrics = {
@@ -76,6 +80,7 @@ def summarise_answers(
         {mode: sum(answer.error is not None for answer in found) for mode, found in by_mode.items()},
         {mode: points for mode, found in by_mode.items() if (points := trace_risk(found))},
         dict(injection or {}),
+        {mode: number for mode, number in (leaks or {}).items() if number},
     )
 
 

@@ -1,16 +1,16 @@
 """Rows -> learned adapter weights: AdamW on one batch after another, resumable at any moment.
 
-The adapter's weights and the optimiser's state are float32; the model computes with a copy of the weights in its own
-type (mixed precision with master weights, Micikevicius et al. 2018, section 3.1), because LoRA's many small products in
-float32 would cost a fifth of the speed. Every 30 s the whole state goes to disk; a training that is started again with
-the same rows and seed goes on from there and ends where it would have ended.
+The adapter's weights and the optimiser's state are float32; the model computes with a copy of them in its own type.
+Every 30 s the whole state goes to disk; a training that is started again with the same rows and seed goes on from there
+and ends where it would have ended. With patience, training stops when the validation loss has turned, and the weights
+of the lowest are what it hands on.
 """
 
 import ctypes
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,18 @@ from msgspec import Struct
 
 from bakeoff.errors import BakeoffError
 from bakeoff.progress import Progress
-from training.batches import make_batches
+from training.batches import Batch, make_batches
 from training.checkpoint import read_checkpoint, write_checkpoint
+from training.curve import CurvePoint, Log
 from training.model import check_parity, label_loss, validation_loss
 from training.recipe import Recipe
 from training.rows import Row
+from training.weights import Weights
 
 CHECKPOINT_EVERY_S = 30.0
 TRIM_EVERY = 3
-"""Steps. Each trim is paid back in page faults (a fifth of the speed at every step); without any, memory grew from 3 to
-4.4 GiB in two minutes, with one in eight to 4.0."""
-
-
-class CurvePoint(Struct, frozen=True):
-    """The losses at one step, in nats per label token."""
-
-    step: int
-    train_loss: float
-    """Mean since the point before."""
-    validation_loss: float
+"""Batches. Each trim is paid back in page faults (a fifth of the speed at every batch); without any, memory grew from 3
+to 4.4 GiB in two minutes, with one in eight to 4.0."""
 
 
 class Learned(Struct, frozen=True):
@@ -45,7 +38,13 @@ class Learned(Struct, frozen=True):
 
     weights: dict[str, torch.Tensor]
     """float32, by parameter name."""
+    first: dict[str, torch.Tensor]
+    """The weights before the first step."""
     curve: tuple[CurvePoint, ...]
+    best_step: int
+    """The step whose weights these are."""
+    num_steps: int
+    """Steps that the training would have had; more than were taken where it stopped early."""
     tokens: int
     """Tokens trained on, padding excluded."""
     seconds: float
@@ -62,6 +61,9 @@ class _State(Struct):
     """Over the labels since the last point of the curve."""
     num_labels: int = 0
     curve: list[tuple[int, float, float]] = []
+    best_step: int = 0
+    worse: int = 0
+    """Validations since the lowest loss."""
 
 
 def learn(
@@ -74,58 +76,77 @@ def learn(
     checkpoint_path: Path,
     progress: Progress,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    log: Log | None = None,
+    watch: Callable[[CurvePoint], None] = lambda _: None,
 ) -> Learned:
-    """Train the adapter on every row once.
+    """Train the adapter on every row once, or until the validation loss has turned.
 
     Args:
         model: from `load_model`.
         checkpoint_path: of this very training: rows, recipe and seed have to be those of an earlier start.
+        log: gets the losses as they come.
+        watch: called with each point of the curve; may raise to end the training.
 
     Raises:
         BakeoffError: the loss is not a number, or the disk is full.
     """
     lengths = [len(row.ids) for row in rows]
-    batches = make_batches(lengths, recipe.batch_tokens, seed)
+    steps = make_steps(lengths, recipe, seed)
     validation_batches = make_batches([len(row.ids) for row in validation_rows], recipe.batch_tokens, seed)
     check_parity(model, min(rows, key=lambda row: len(row.ids)))
-    weights = _Weights(model, recipe)
-    state = _resume(checkpoint_path, weights)
-    validation_steps = {round(len(batches) * part / recipe.validations) for part in range(1, recipe.validations + 1)}
+    weights = Weights(model, recipe)
+    first = best = weights.snapshot()
+    state = _State()
+    if (saved := read_checkpoint(checkpoint_path)) is not None:
+        state, best = _resume(saved, weights)
+    validation_steps = {round(len(steps) * part / recipe.validations) for part in range(1, recipe.validations + 1)}
     start, resumed_at = time.monotonic(), state.seconds
     written, tokens_before = start, state.tokens
-    while state.step < len(batches):
-        batch = batches[state.step]
-        loss, num_labels = label_loss(model, [rows[position] for position in batch])
-        torch.autograd.backward(loss / num_labels)
-        loss_sum = float(loss.detach())
-        norm = weights.step(recipe.learning_rate * schedule_factor(state.step, len(batches), recipe))
+    while state.step < len(steps) and not (recipe.patience and state.worse >= recipe.patience):
+        step_rows = [[rows[position] for position in batch] for batch in steps[state.step]]
+        learning_rate = recipe.learning_rate * schedule_factor(state.step, len(steps), recipe)
+        loss_sum, num_labels, norm = _take_step(model, weights, step_rows, recipe, learning_rate)
         if not math.isfinite(loss_sum) or not math.isfinite(norm):
             raise BakeoffError(
                 f"training stopped: the loss became {loss_sum / num_labels} (gradient norm {norm}) at step "
-                f"{state.step + 1} of {len(batches)}; lower learning_rate = {recipe.learning_rate:g} and train again"
+                f"{state.step + 1} of {len(steps)}; lower learning_rate = {recipe.learning_rate:g} and train again"
             )
         state.step += 1
-        if state.step % TRIM_EVERY == 0 or state.step in validation_steps:
+        if state.step % max(1, TRIM_EVERY // recipe.accumulation) == 0 or state.step in validation_steps:
             _trim_memory()
-        state.tokens += sum(lengths[position] for position in batch)
+        state.tokens += sum(len(row.ids) for batch in step_rows for row in batch)
         state.loss_sum += loss_sum
         state.num_labels += num_labels
+        now = time.monotonic()
+        rate = (state.tokens - tokens_before) / (now - start)
+        if log is not None:
+            log.step(state.step, loss_sum / num_labels, learning_rate, norm, rate)
         note = f"loss {loss_sum / num_labels:.3f}"
         if state.step in validation_steps:
             held_out = validation_loss(model, validation_rows, validation_batches)
-            state.curve.append((state.step, state.loss_sum / state.num_labels, held_out))
-            state.loss_sum, state.num_labels = 0.0, 0
+            point = CurvePoint(state.step, state.loss_sum / state.num_labels, held_out)
+            best = _keep_best(state, point, weights, best, recipe)
+            if log is not None:
+                log.point(point)
+            watch(point)
         if state.curve:
             note += f", validation {state.curve[-1][2]:.3f}"
-        now = time.monotonic()
         state.seconds = resumed_at + now - start
-        rate = (state.tokens - tokens_before) / (now - start)
-        progress(state.step, len(batches), f"{note}, {rate:.0f} tokens/s, {_left(sum(lengths) - state.tokens, rate)}")
-        if now - written >= checkpoint_every_s and state.step < len(batches):
-            _write(checkpoint_path, weights, state)
+        progress(state.step, len(steps), f"{note}, {rate:.0f} tokens/s, {_left(sum(lengths) - state.tokens, rate)}")
+        if now - written >= checkpoint_every_s and state.step < len(steps):
+            _write(checkpoint_path, weights, state, best if recipe.patience else {})
             written = time.monotonic()
+    if recipe.patience:
+        weights.load(best)  # the model, too, is the one that is handed on
     curve = tuple(CurvePoint(*point) for point in state.curve)
-    return Learned(weights.named(), curve, state.tokens, state.seconds)
+    best_step = state.best_step if recipe.patience else state.step
+    return Learned(weights.named(), first, curve, best_step, len(steps), state.tokens, state.seconds)
+
+
+def make_steps(lengths: Sequence[int], recipe: Recipe, seed: int) -> list[list[Batch]]:
+    """The batches of each optimiser step."""
+    batches = make_batches(lengths, recipe.batch_tokens, seed, recipe.batching)
+    return [batches[start : start + recipe.accumulation] for start in range(0, len(batches), recipe.accumulation)]
 
 
 def schedule_factor(step: int, num_steps: int, recipe: Recipe) -> float:
@@ -139,68 +160,60 @@ def schedule_factor(step: int, num_steps: int, recipe: Recipe) -> float:
     return 1 - done if recipe.schedule == "linear" else 1.0
 
 
-class _Weights:
-    """The adapter's float32 weights with their optimiser, and the copies that the model computes with."""
+def _take_step(
+    model: Any, weights: Weights, batches: Sequence[Sequence[Row]], recipe: Recipe, learning_rate: float
+) -> tuple[float, int, float]:
+    """One optimiser step over its batches, every label weighing the same whichever batch it stands in.
 
-    def __init__(self, model: Any, recipe: Recipe) -> None:
-        trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        dtype = next(parameter.dtype for parameter in model.parameters() if not parameter.requires_grad)
-        self._names = [name for name, _ in trained]
-        self._copies = [parameter for _, parameter in trained]
-        self._masters = [parameter.detach().float().clone() for parameter in self._copies]
-        for parameter in self._copies:
-            parameter.data = parameter.data.to(dtype)
-        self._max_norm = recipe.max_grad_norm
-        self.optimizer = torch.optim.AdamW(
-            self._masters, lr=recipe.learning_rate, betas=(0.9, 0.999), weight_decay=recipe.weight_decay
-        )
-
-    def step(self, learning_rate: float) -> float:
-        """Take one step along the gradients that stand in the copies; return their norm before clipping."""
-        for master, parameter in zip(self._masters, self._copies, strict=True):
-            master.grad = None if parameter.grad is None else parameter.grad.float()
-            parameter.grad = None
-        norm = float(torch.nn.utils.clip_grad_norm_(self._masters, self._max_norm))
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        self._copy()
-        return norm
-
-    def named(self) -> dict[str, torch.Tensor]:
-        """The float32 weights by parameter name."""
-        return dict(zip(self._names, self._masters, strict=True))
-
-    def load(self, named: dict[str, torch.Tensor], optimizer: dict[str, Any]) -> None:
-        for name, master in zip(self._names, self._masters, strict=True):
-            master.copy_(named[name])
-        self.optimizer.load_state_dict(optimizer)
-        self._copy()
-
-    def _copy(self) -> None:
-        for master, parameter in zip(self._masters, self._copies, strict=True):
-            parameter.data.copy_(master)
+    Returns:
+        (loss summed over the labels, number of labels, norm of the gradient).
+    """
+    num_labels = sum(len(row.ids) - row.num_prompt for batch in batches for row in batch)
+    loss_sum = 0.0
+    for batch in batches:
+        loss, _ = label_loss(model, batch, recipe.batching)
+        torch.autograd.backward(loss / num_labels)
+        loss_sum += float(loss.detach())
+    return loss_sum, num_labels, weights.step(learning_rate)
 
 
-def _write(path: Path, weights: _Weights, state: _State) -> None:
+def _keep_best(
+    state: _State, point: CurvePoint, weights: Weights, best: dict[str, torch.Tensor], recipe: Recipe
+) -> dict[str, torch.Tensor]:
+    """Add a point to the curve; return the best weights so far."""
+    lowest = min((loss for _, _, loss in state.curve), default=math.inf)
+    state.curve.append((point.step, point.train_loss, point.validation_loss))
+    state.loss_sum, state.num_labels = 0.0, 0
+    if point.validation_loss < lowest:
+        state.best_step, state.worse = point.step, 0
+        return weights.snapshot() if recipe.patience else best
+    state.worse += 1
+    return best
+
+
+def _write(path: Path, weights: Weights, state: _State, best: dict[str, torch.Tensor]) -> None:
+    rng = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        rng["cuda"] = torch.cuda.get_rng_state()
     write_checkpoint(
         path,
         {
             "state": {field: getattr(state, field) for field in state.__struct_fields__},
             "weights": weights.named(),
+            "best": best,
             "optimizer": weights.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
+            "rng": rng,
         },
     )
 
 
-def _resume(path: Path, weights: _Weights) -> _State:
-    saved = read_checkpoint(path)
-    if saved is None:
-        return _State()
-    weights.load(saved["weights"], saved["optimizer"])
-    torch.set_rng_state(saved["rng"])
-    return _State(**saved["state"])
+def _resume(saved: dict[str, Any], weights: Weights) -> tuple[_State, dict[str, torch.Tensor]]:
+    weights.load(saved["weights"])
+    weights.optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["rng"]["cpu"])
+    if "cuda" in saved["rng"]:
+        torch.cuda.set_rng_state(saved["rng"]["cuda"])
+    return _State(**saved["state"]), saved["best"]
 
 
 def _trim_memory() -> None:

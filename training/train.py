@@ -20,10 +20,13 @@ from bakeoff.errors import BadInput, NotFound
 from bakeoff.progress import Progress
 from bakeoff.records import Example
 from training.adapter import KIND, write_adapter
-from training.batches import fill_of, make_batches
-from training.loop import CHECKPOINT_EVERY_S, Learned, learn
+from training.curve import Log, measure_gaps
+from training.data.leaks import Leak
+from training.facts import FindGroups, describe_learning, describe_rows, trace_lineage
+from training.loop import CHECKPOINT_EVERY_S, learn
 from training.recipe import Recipe
-from training.rows import FindPassages, Row, RowSet, make_rows
+from training.rows import FindPassages, FindShots, Row, make_rows
+from training.variants import ENGINES
 
 
 class TrainResult(Struct, frozen=True):
@@ -35,9 +38,11 @@ class TrainResult(Struct, frozen=True):
     train_loss: float
     """Mean over the last part of the curve, nats per label token."""
     validation_loss: float
-    """After the last step; NaN without validation examples."""
+    """Of the weights that were kept; NaN without validation examples."""
     tokens: int
     seconds: float
+    report: str
+    """Whether the training ended well, in words."""
     resumed: bool = False
     """Whether the adapter was there already and nothing was trained."""
 
@@ -58,6 +63,9 @@ def train(
     fresh: bool = False,
     base_name: str | None = None,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    find_shots: FindShots | None = None,
+    find_groups: FindGroups = lambda _: {},
+    leaks: Sequence[Leak] = (),
 ) -> TrainResult:
     """Train an adapter, or return the one that the same call made before.
 
@@ -71,6 +79,9 @@ def train(
         progress: called after every step.
         fresh: train anew even if the same training is finished or under way.
         base_name: what manifest and config call the base model; the folder's name by default.
+        find_shots: training example -> the examples that few-shot rows put before it; wanted by recipes with such rows.
+        find_groups: documents -> who may see them now; goes into the lineage.
+        leaks: held-out questions that stand in train and were allowed to; the manifest says so for ever.
 
     Raises:
         BakeoffError: examples, recipe, base model or disk cannot be used; or the loss is not a number.
@@ -87,15 +98,16 @@ def train(
         budget=recipe.token_budget,
         epochs=recipe.max_epochs,
         seed=seed,
+        find_shots=find_shots,
     )
-    held_out = _validation_rows(validation_examples, tokenizer, find_passages, recipe, seed)
+    held_out = validation_rows(validation_examples, tokenizer, find_passages, recipe, seed, find_shots)
     data = {
         "train_examples": _hash_of(train_examples),
         "validation_examples": _hash_of(validation_examples),
         "rows": _hash_of(rows.rows),
         "validation_rows": _hash_of(held_out),
     }
-    inputs = {"domain": domain, "base": base_digest, "recipe": recipe, "seed": seed, "data": data}
+    inputs = {"domain": domain, "base": base_digest, "recipe": recipe, "seed": seed, "data": data, "leaks": leaks}
     folder = work_dir / digest_of(inputs)
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,19 +115,27 @@ def train(
     if finished is not None:
         return finished
 
+    from training.gate.forgetting import measure_forgetting
     from training.model import load_model, save_adapter
 
     model = load_model(base_dir, recipe, seed)
-    learned = learn(
-        model,
-        rows.rows,
-        held_out,
-        recipe,
-        seed=seed,
-        checkpoint_path=folder / "checkpoint.pt",
-        progress=progress,
-        checkpoint_every_s=checkpoint_every_s,
-    )
+    log = Log(folder / "tensorboard")
+    try:
+        learned = learn(
+            model,
+            rows.rows,
+            held_out,
+            recipe,
+            seed=seed,
+            checkpoint_path=folder / "checkpoint.pt",
+            progress=progress,
+            checkpoint_every_s=checkpoint_every_s,
+            log=log,
+        )
+    finally:
+        log.close()
+    gaps = measure_gaps(model, rows.rows, held_out)
+    forgetting = measure_forgetting(model, tokenizer)
     base_name = base_name or base_dir.name
     facts = {
         "domain": domain,
@@ -125,55 +145,45 @@ def train(
         "recipe": recipe,
         "seed": seed,
         "data": data,
-        **_describe_rows(rows, recipe, seed),
-        **_describe_learning(learned, model),
+        "leaks": leaks,
+        "engines": ENGINES[recipe.lora_variant],
+        "lineage": trace_lineage(rows.rows, train_examples, find_groups),
+        "rows": describe_rows(rows, recipe, seed),
+        **describe_learning(learned, model, gaps),
+        "forgetting": forgetting,
     }
     adapter = write_adapter(
         adapters_dir,
         facts,
         chat_template=tokenizer.chat_template,
-        save=lambda artefact: save_adapter(model, learned.weights, base_name, artefact),
+        save=lambda artefact: save_adapter(model, learned.weights, base_name, artefact, learned.first),
     )
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "finished.json", {"adapter": adapter})
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return _result_of(adapter, adapters_dir, resumed=False)
 
 
-def _validation_rows(
-    examples: Sequence[Example], tokenizer: Any, find_passages: FindPassages, recipe: Recipe, seed: int
+def validation_rows(
+    examples: Sequence[Example],
+    tokenizer: Any,
+    find_passages: FindPassages,
+    recipe: Recipe,
+    seed: int,
+    find_shots: FindShots | None = None,
 ) -> tuple[Row, ...]:
+    """The rows on which a training by this recipe takes its validation loss; none where there is no example."""
     if not examples or not recipe.validation_tokens:
         return ()
     return make_rows(
-        examples, tokenizer, find_passages, recipe, budget=recipe.validation_tokens, epochs=1, seed=seed
+        examples,
+        tokenizer,
+        find_passages,
+        recipe,
+        budget=recipe.validation_tokens,
+        epochs=1,
+        seed=seed,
+        find_shots=find_shots,
     ).rows
-
-
-def _describe_rows(rows: RowSet, recipe: Recipe, seed: int) -> dict[str, Any]:
-    lengths = [len(row.ids) for row in rows.rows]
-    kinds = [row.kind for row in rows.rows]
-    return {
-        "rows": {
-            **{kind: kinds.count(kind) for kind in sorted(set(kinds))},
-            "left_out_too_long": rows.num_too_long,
-            "examples_without_gold_passage": rows.num_without_gold,
-            "fill": round(fill_of(make_batches(lengths, recipe.batch_tokens, seed), lengths), 4),
-        },
-        "lineage": {
-            "documents": sorted({document for row in rows.rows for document in row.document_ids}),
-            "examples": sorted({row.example_id for row in rows.rows}),
-        },
-    }
-
-
-def _describe_learning(learned: Learned, model: Any) -> dict[str, Any]:
-    return {
-        "dtype": str(model.get_base_model().dtype).removeprefix("torch."),
-        "curve": [(point.step, point.train_loss, point.validation_loss) for point in learned.curve],
-        "tokens": learned.tokens,
-        "seconds": round(learned.seconds, 3),
-    }
 
 
 def _find_finished(folder: Path, adapters_dir: Path) -> TrainResult | None:
@@ -187,7 +197,7 @@ def _find_finished(folder: Path, adapters_dir: Path) -> TrainResult | None:
 
 def _result_of(adapter: str, adapters_dir: Path, *, resumed: bool) -> TrainResult:
     manifest = read_manifest(adapters_dir / adapter, KIND)
-    _, train_loss, validation_loss = manifest["curve"][-1]
+    _, train_loss, validation_loss = next(point for point in reversed(manifest["curve"]) if _is_kept(point, manifest))
     return TrainResult(
         adapter,
         adapters_dir / adapter,
@@ -195,8 +205,14 @@ def _result_of(adapter: str, adapters_dir: Path, *, resumed: bool) -> TrainResul
         float("nan") if validation_loss is None else validation_loss,
         manifest["tokens"],
         manifest["seconds"],
+        manifest["report"],
         resumed,
     )
+
+
+def _is_kept(point: Sequence[Any], manifest: dict[str, Any]) -> bool:
+    """Whether this point of the curve is that of the weights, or comes before it."""
+    return bool(point[0] <= manifest["best_step"])
 
 
 def _hash_of(values: object) -> str:

@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import msgspec
 import pytest
 
 from bakeoff.records import Example
@@ -150,6 +151,13 @@ def test_the_verdict_and_the_failure_stand_above_the_table(page: str, summary: S
     assert page.index("Not enough data") < page.index("<table>")
     assert "Failed answers, left out of the figures and asked again by the next run: hybrid 1." in page
     assert "Failed: broke &lt;script&gt;" in page
+
+
+def test_adapter_trained_on_test_questions_is_named_first(summary: Summary) -> None:
+    leaky = msgspec.structs.replace(summary, leaks={"fine-tuned": 3})
+    sentence = "Do not trust the figures of fine-tuned: its adapter was trained although 3 training examples give test"
+    assert format_table(leaky).split("\n\n")[1].startswith(sentence)
+    assert sentence not in format_table(summary)
 
 
 def test_marks_stand_where_the_scale_says(page: str) -> None:

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 import torch
 
-from bakeoff.errors import Mismatch
+from bakeoff.errors import Mismatch, NotReady
 from bakeoff.records import Example
-from training.model import check_parity, choose_dtype, label_loss, load_model, validation_loss
+from training.model import check_parity, choose_dtype, label_loss, load_model, quantisation_config, validation_loss
 from training.recipe import Recipe
 from training.rows import FindPassages, Row, make_rows
 
@@ -56,6 +56,82 @@ def test_padding_and_neighbours_do_not_change_a_rows_loss_or_gradient(model: Any
     single = torch.autograd.grad(torch.stack(alone).sum(), trained)
     for ours, theirs in zip(batched, single, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()) + 1e-6)
+
+
+def test_packed_rows_do_not_see_each_other(model: Any, rows: tuple[Row, ...]) -> None:
+    """Loss and gradient of four rows one after another are those of each by itself."""
+    alone = [label_loss(model, [row])[0] for row in rows]
+    packed, num_labels = label_loss(model, rows, "packed")
+    assert num_labels == sum(len(row.ids) - row.num_prompt for row in rows)
+    assert float(packed.detach()) == pytest.approx(sum(float(loss.detach()) for loss in alone), rel=1e-4)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    ours = torch.autograd.grad(packed, trained)
+    theirs = torch.autograd.grad(torch.stack(alone).sum(), trained)
+    for packed_gradient, single in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(packed_gradient, single, rtol=1e-3, atol=1e-4 * float(single.abs().max()) + 1e-6)
+
+
+def test_another_first_row_changes_nothing_for_the_second_one(model: Any, rows: tuple[Row, ...]) -> None:
+    with torch.inference_mode():
+        first = float(label_loss(model, [rows[0], rows[2]], "packed")[0] - label_loss(model, [rows[0]])[0])
+        other = float(label_loss(model, [rows[3], rows[2]], "packed")[0] - label_loss(model, [rows[3]])[0])
+    assert first == pytest.approx(other, rel=1e-4)
+
+
+def test_checkpointed_layers_give_the_same_loss_and_gradient(
+    model_dir: Path, recipe: Recipe, rows: tuple[Row, ...], model: Any
+) -> None:
+    checkpointed = load_model(
+        model_dir, msgspec.structs.replace(recipe, gradient_checkpointing=True), seed=0, dtype=torch.float32
+    )
+    checkpointed.load_state_dict(model.state_dict())
+    forwards = 0
+
+    def count(*_: Any) -> None:
+        nonlocal forwards
+        forwards += 1
+
+    checkpointed.get_base_model().model.layers[3].mlp.register_forward_pre_hook(count)
+    for each in (model, checkpointed):
+        label_loss(each, rows[:2])[0].backward()
+    assert forwards == 2  # once more, in the backward pass
+    for ours, theirs in zip(checkpointed.parameters(), model.parameters(), strict=True):
+        if theirs.requires_grad:
+            assert ours.grad is not None and theirs.grad is not None
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_quantised_base_without_bitsandbytes_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.model.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(NotReady, match="quantisation = '4bit' needs bitsandbytes; install it with: pip install"):
+        quantisation_config("4bit", torch.float32)
+
+
+@pytest.mark.parametrize("quantisation", ["8bit", "4bit"])
+def test_adapter_learns_on_a_quantised_base(
+    model_dir: Path, recipe: Recipe, rows: tuple[Row, ...], quantisation: str
+) -> None:
+    knobs = msgspec.structs.replace(recipe, quantisation=quantisation, lora_targets=("q_proj", "v_proj"))
+    model = load_model(model_dir, knobs, seed=0, dtype=torch.float32)
+    frozen = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
+    assert frozen & {torch.int8, torch.uint8}
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=5e-3)
+    losses = []
+    for _ in range(4):
+        loss, num_labels = label_loss(model, rows[:2])
+        (loss / num_labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.gpu
+def test_training_runs_on_the_device(model_dir: Path, recipe: Recipe, rows: tuple[Row, ...]) -> None:
+    model = load_model(model_dir, recipe, seed=0)
+    loss, _ = label_loss(model, rows, "packed")
+    assert loss.device.type == "cuda"
+    check_parity(model, rows[0])
 
 
 def test_only_the_adapter_learns(model: Any) -> None:

@@ -39,6 +39,11 @@ def test_unknown_knob_is_named_with_those_there_are(tmp_path: Path) -> None:
         ('schedule = "steps"', r"schedule = 'steps' cannot be used"),
         ("passages_share = 1.5", r"passages_share = 1\.5 cannot be used: .*<= 1"),
         ("token_budget = 1e4", r"token_budget = 10000\.0 cannot be used: Expected `int`"),
+        ("task_weights = { poetry = 1 }", r"task 'poetry' does not exist\. Tasks: answer, classification"),
+        ("task_weights = { answer = 0 }", r"task_weights gives every task 0"),
+        ("few_shot_share = 0.5", r"passages_share and few_shot_share are 1\.1 together"),
+        ('lora_variant = "pissa"\nquantisation = "4bit"', r"use one of the two"),
+        ("patience = 2\nvalidation_tokens = 0", r"patience = 2 wants a validation loss"),
     ],
 )
 def test_bad_value_is_named_with_its_key(tmp_path: Path, line: str, message: str) -> None:
