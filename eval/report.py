@@ -138,8 +138,8 @@ def _verdicts(summary: Summary) -> list[str]:
 
 def _leaks(summary: Summary) -> list[str]:
     return [
-        f"Do not trust the figures of {mode}: its adapter was trained although {number} training "
-        f"{'example gives a test question' if number == 1 else 'examples give test questions'} away (--allow-leaks)."
+        f"Leaks: the adapter of {mode} was trained on {number} {'example' if number == 1 else 'examples'} that may give "
+        "test questions away; they were allowed, see bakeoff adapters show."
         for mode, number in summary.leaks.items()
     ]
 

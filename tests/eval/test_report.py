@@ -155,7 +155,7 @@ def test_the_verdict_and_the_failure_stand_above_the_table(page: str, summary: S
 
 def test_adapter_trained_on_test_questions_is_named_first(summary: Summary) -> None:
     leaky = msgspec.structs.replace(summary, leaks={"fine-tuned": 3})
-    sentence = "Do not trust the figures of fine-tuned: its adapter was trained although 3 training examples give test"
+    sentence = "Leaks: the adapter of fine-tuned was trained on 3 examples that may give test questions away"
     assert format_table(leaky).split("\n\n")[1].startswith(sentence)
     assert sentence not in format_table(summary)
 

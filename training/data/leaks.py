@@ -22,6 +22,8 @@ Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]
 NEAREST = 20
 """Training questions judged for each held-out one."""
+PARAPHRASES_ALLOWED = 0.01
+"""Share of the held-out questions that may look like paraphrases: on sets without leaks it is 0% to 0.8%."""
 BLOCK = 512
 """Held-out questions compared at a time: a block of cosines of 10,000 training questions is 20 MB."""
 
@@ -69,6 +71,16 @@ def find_leaks(train: Sequence[Example], held_out: Sequence[Example], embed: Emb
     kinds = ("exact", "near", "paraphrase")
     order = sorted(found, key=lambda pair: (kinds.index(found[pair].kind), pair[1], pair[0]))
     return tuple(found[pair] for pair in order)
+
+
+def are_refused(leaks: Sequence[Leak], num_held_out: int) -> bool:
+    """Whether a set with these leaks must not be trained on unless somebody answers for it.
+
+    Any question that stands there in the same or nearly the same words; or paraphrases of more held-out questions than
+    the detector takes for such by mistake.
+    """
+    paraphrased = {leak.held_out_id for leak in leaks if leak.kind == "paraphrase"}
+    return any(leak.kind != "paraphrase" for leak in leaks) or len(paraphrased) > PARAPHRASES_ALLOWED * num_held_out
 
 
 def nearest_pairs(train: Vectors, held_out: Vectors) -> Iterator[tuple[int, int, float]]:

@@ -4,7 +4,7 @@ import pytest
 
 from bakeoff.records import Example
 from retrieval.embedder import Embedder
-from training.data.leaks import NEAREST, count_same_document, find_leaks, nearest_pairs
+from training.data.leaks import NEAREST, Leak, are_refused, count_same_document, find_leaks, nearest_pairs
 
 HOTELS = ("Alder", "Birch", "Cedar", "Damson", "Elder", "Fir", "Ginkgo", "Hazel", "Ivy", "Juniper", "Larch", "Maple")
 ASKS = (
@@ -86,3 +86,11 @@ def test_the_nearest_are_those_of_a_full_sort() -> None:
     assert {(ours, theirs) for ours, theirs, _ in nearest_pairs(train, held_out)} == {
         (ours, theirs) for ours, theirs in best if cosines[theirs, ours] >= 0.6
     }
+
+
+def test_a_copy_is_refused_and_a_few_paraphrases_are_not() -> None:
+    paraphrases = [Leak(f"train-{at}", f"test-{at}", "paraphrase", 0.9) for at in range(4)]
+    assert not are_refused([], 100)
+    assert not are_refused(paraphrases, 400)
+    assert are_refused(paraphrases, 399)
+    assert are_refused([Leak("train", "test", "near", 0.8)], 10_000)
