@@ -1,7 +1,7 @@
 """Does training pay, and where? One default recipe over several data sets, every mode scored on the same questions.
 
     python benchmarks/domains.py DATA [DATA ...] [--modes A,B] [--limit N] [--seed N] [--home DIR] [--json FILE]
-                                 [--train-words "..."]
+                                 [--drop-leaks] [--train-words "..."]
 
 DATA is a folder with documents.jsonl, train.jsonl and test.jsonl. For each: documents and examples are imported, an
 adapter is trained by the default recipe, and `bakeoff eval` asks a seeded sample of the test questions in each mode.
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=150, help="test questions of each set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--home", type=Path, default=Path(".bakeoff-domains"), help="state; kept, so a run goes on")
+    parser.add_argument("--drop-leaks", action="store_true", help="remove leaked training examples before training")
     parser.add_argument("--train-words", default="", help='more words for bakeoff train, such as "--tokens 400000"')
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
@@ -68,6 +69,10 @@ def _make_answers(data: Path, modes: list[str], arguments: argparse.Namespace) -
             task = "classification" if '"label"' in file.read_text().split("\n", 1)[0] else "answer"
             words = ("--domain", domain, "--split", split, "--task", task)
             _bakeoff(home, "examples", "import", str(file), *words)
+        if arguments.drop_leaks:
+            print(
+                data.name, _bakeoff(home, "examples", "remove", "--domain", domain, "--leaks", "--yes"), file=sys.stderr
+            )
         (home / "imported").touch()
     if {"fine-tuned", "hybrid"} & set(modes):
         trained = _bakeoff(home, "train", "--domain", domain, "--seed", seed, *arguments.train_words.split())

@@ -7,6 +7,7 @@ with the next command; 2 wrong usage.
 import logging
 import os
 import sys
+import warnings
 
 import click
 from sqlalchemy.exc import OperationalError
@@ -57,6 +58,7 @@ def bakeoff(verbose: bool) -> None:
 
 def main() -> None:
     """Run the command line; turn the errors a user can fix into one sentence and exit status 1."""
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft asks transformers for it
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

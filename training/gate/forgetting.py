@@ -23,7 +23,7 @@ from bakeoff.records import Message
 from training.gate.intervals import paired_interval
 from training.gate.scores import Choice, score_choices
 
-MARGIN = 0.35
+MARGIN = 0.5
 """Nats of the right answer among four that an adapter may lose, in the mean over the questions."""
 _QUESTIONS = Path(__file__).parent / "questions.jsonl"
 
