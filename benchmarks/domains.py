@@ -7,7 +7,8 @@ DATA is a folder with documents.jsonl, train.jsonl and test.jsonl. For each: doc
 adapter is trained by the default recipe, and `bakeoff eval` asks a seeded sample of the test questions in each mode.
 Printed: each mode's figures with 95% intervals, and the paired differences fine-tuned - base and hybrid - rag, whose
 interval says whether the adapter helped. Sets whose examples carry a `label` are asked and scored as classification
-(scikit-learn): accuracy, macro precision, recall and F1 over the labels asked. A run that was interrupted goes on.
+(scikit-learn): accuracy, macro precision, recall and F1 over the labels asked; `first passage` is retrieval by itself,
+the label of the document found first. A run that was interrupted goes on.
 """
 
 import argparse
@@ -30,6 +31,7 @@ PAIRS = (
     ("fine-tuned", "few-shot"),
     ("fine-tuned", "rag"),
     ("hybrid", "few-shot"),
+    ("fine-tuned", "first passage"),
 )
 NUM_RESAMPLES = 1_000
 
@@ -110,9 +112,13 @@ def _score_labels(
     truth = np.array([gold[name] for name in ids])
     draws = [rng.integers(len(ids), size=len(ids)) for _ in range(NUM_RESAMPLES)]
     figures, by_mode = {}, {}
-    for mode in modes:
-        said = [_bare(answers[mode][name].completion) for name in ids]
-        named = np.array([names.get(text, "(none)") for text in said])
+    named_by = {mode: [names.get(_bare(answers[mode][name].completion), "(none)") for name in ids] for mode in modes}
+    if "rag" in modes:
+        of_document = {document: line["label"] for line in lines for document in line["document_ids"]}
+        first = [(answers["rag"][name].document_ids or ("",))[0] for name in ids]
+        named_by["first passage"] = [of_document.get(document, "(none)") for document in first]
+    for mode, labels in named_by.items():
+        named = np.array(labels)
         by_mode[mode] = resampled = np.array([_classification(truth[draw], named[draw]) for draw in draws])
         for number, name in enumerate(("accuracy", "macro precision", "macro recall", "macro F1")):
             low, high = np.quantile(resampled[:, number], [0.025, 0.975])

@@ -230,7 +230,7 @@ def test_removing_deletes_weights_and_asks_first(home: Home, gate: Any) -> None:
 def test_the_card_says_who_may_be_served(home: Home) -> None:
     write_texts(home.engine, "d", {"a": "zebra", "b": "lion"})
     digest = home.adapter(documents=["a", "b"])
-    assert "Everyone:" in home.say("show", digest)
+    assert "It may answer everyone" in home.say("show", digest)
     change_grants(home.engine, "d", ["a"], grant=["hr"], revoke=["everyone"])
     said = home.say("show", digest)
     assert "learned from 1 document that only group hr may see" in said

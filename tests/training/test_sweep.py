@@ -36,7 +36,7 @@ def test_sweep_finds_the_learning_rate_that_learns_and_goes_on_after_a_stop(
     tmp_path: Path,
 ) -> None:
     start = msgspec.structs.replace(
-        recipe, learning_rate=1e-5, token_budget=1200, passages_share=0.0, lora_targets=("q_proj", "v_proj")
+        recipe, learning_rate=1e-5, token_budget=700, passages_share=0.0, lora_targets=("q_proj", "v_proj")
     )
     told: list[tuple[int, str]] = []
 

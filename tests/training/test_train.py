@@ -192,7 +192,11 @@ def test_loss_that_is_not_a_number_stops_with_the_knob_to_turn(run: Train, monke
     import training.loop
 
     label_loss = training.loop.label_loss
-    monkeypatch.setattr("training.loop.label_loss", lambda model, rows: (label_loss(model, rows)[0] * float("nan"), 1))
+
+    def broken(model: Any, rows: Any, batching: Any) -> Any:
+        return label_loss(model, rows, batching)[0] * float("nan"), 1
+
+    monkeypatch.setattr("training.loop.label_loss", broken)
     with pytest.raises(BakeoffError, match=r"the loss became nan .* at step 1 of \d+; lower learning_rate = 0\.002"):
         run()
 
