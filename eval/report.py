@@ -138,8 +138,8 @@ def _verdicts(summary: Summary) -> list[str]:
 
 def _leaks(summary: Summary) -> list[str]:
     return [
-        f"Leaks: the adapter of {mode} was trained on {number} {'example' if number == 1 else 'examples'} that may give "
-        "test questions away; they were allowed, see bakeoff adapters show."
+        f"Leaks: the adapter of {mode} was trained on {number} example{'' if number == 1 else 's'} that may give test "
+        "questions away; they were allowed, see bakeoff adapters show."
         for mode, number in summary.leaks.items()
     ]
 
