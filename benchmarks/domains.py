@@ -6,7 +6,8 @@
 DATA is a folder with documents.jsonl, train.jsonl and test.jsonl. For each: documents and examples are imported, an
 adapter is trained by the default recipe, and `bakeoff eval` asks a seeded sample of the test questions in each mode.
 Printed: each mode's figures with 95% intervals, and the paired differences fine-tuned - base and hybrid - rag, whose
-interval says whether the adapter helped. Sets whose examples carry a `label` are asked and scored as classification
+interval says whether the adapter helped. An adapter that the gate refuses is scored all the same, and the refusal
+printed. Sets whose examples carry a `label` are asked and scored as classification
 (scikit-learn): accuracy, macro precision, recall and F1 over the labels asked; `first passage` is retrieval by itself,
 the label of the document found first. A run that was interrupted goes on.
 """
@@ -77,8 +78,14 @@ def _make_answers(data: Path, modes: list[str], arguments: argparse.Namespace) -
             )
         (home / "imported").touch()
     if {"fine-tuned", "hybrid"} & set(modes):
-        trained = _bakeoff(home, "train", "--domain", domain, "--seed", seed, *arguments.train_words.split())
-        print(f"{data.name}: {trained}", file=sys.stderr)
+        trained = json.loads(
+            _bakeoff(home, "train", "--domain", domain, "--seed", seed, *arguments.train_words.split())
+        )
+        for check in trained["gate"]["checks"]:
+            print(f"{data.name}, gate, {check['name']}: {check['passed']}: {check['sentence']}", flush=True)
+        if not trained["promoted"]:
+            reason = "a benchmark scores it whatever the gate says"
+            _bakeoff(home, "adapters", "promote", trained["adapter"], "--domain", domain, "--anyway", reason)
     words = ("--modes", ",".join(modes), "--limit", str(arguments.limit), "--injections", "0", "--seed", "0")
     summary = json.loads(_bakeoff(home, "eval", "--domain", domain, *words))
     found = read_answers(home / "runs" / domain / summary["run"] / "answers.jsonl")
