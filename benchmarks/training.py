@@ -206,6 +206,7 @@ def _match_steps(inputs: Inputs) -> Recipe:
 
 
 def _learn_trl(model: Any, inputs: Inputs) -> tuple[float, int]:
+    import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
@@ -233,6 +234,7 @@ def _learn_trl(model: Any, inputs: Inputs) -> tuple[float, int]:
             packing=is_packed,
             save_strategy="no",
             report_to="none",
+            use_cpu=not torch.cuda.is_available(),
             disable_tqdm=True,
             **({} if inputs.contender == "trl" else {"gradient_checkpointing": False}),
         )
