@@ -111,7 +111,7 @@ def test_a_folder_is_followed(home: Path) -> None:
         assert json.loads(watching.stdout.readline())["removed"] == 1
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 130
+        assert watching.wait(90) == 130
     for path in folder.iterdir():
         path.unlink()
     assert "--allow-empty" in fails(home, "documents", "sync", str(folder), "--domain", "d")
