@@ -23,7 +23,7 @@ import numpy as np
 
 from bakeoff.adapters import register_adapter
 from bakeoff.artefacts import adapters_dir, read_manifest
-from bakeoff.cli.gating import gate_adapter, passages_finder
+from bakeoff.cli.gating import gate_adapter
 from bakeoff.cli.workspace import Workspace
 from bakeoff.database import writing
 from bakeoff.errors import BakeoffError
@@ -176,7 +176,7 @@ def learn(
         domain=DOMAIN,
         train_examples=examples,
         validation_examples=validation,
-        find_passages=passages_finder(workspace, DOMAIN),
+        find_passages=workspace.passages_finder(DOMAIN),
         recipe=recipe,
         seed=0,
         adapters_dir=adapters_dir(home),

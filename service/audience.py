@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 from sqlalchemy import Connection
 
+from bakeoff.adapter_files import KIND
 from bakeoff.adapters import is_open
 from bakeoff.artefacts import adapters_dir, peek_manifest
 from bakeoff.domains import Domain, find_domain
@@ -57,7 +58,7 @@ class Audiences:
         return known.num_leaks if known else 0
 
     def _look(self, connection: Connection, domain: Domain, digest: str) -> _Known:
-        facts = peek_manifest(self._folder / digest, "adapter")
+        facts = peek_manifest(self._folder / digest, KIND)
         lineage = facts.get("lineage")
         if not isinstance(lineage, dict) or "documents" not in lineage:
             raise Mismatch(f"adapter {digest} does not say what it learned from: its manifest has no lineage")

@@ -12,12 +12,11 @@ from typing import Any
 
 import msgspec
 
+from bakeoff.adapter_files import KIND, TEMPLATE_FILE
 from bakeoff.artefacts import write_artefact
 from bakeoff.prompts import PROMPTS_VERSION
 from training.checkpoint import raise_if_full
 
-KIND = "adapter"
-CHAT_TEMPLATE = "chat_template.jinja"
 _PACKAGES = ("torch", "transformers", "peft", "bakeoff")
 
 
@@ -51,7 +50,7 @@ def write_adapter(
 
     def fill(folder: Path) -> None:
         save(folder)
-        (folder / CHAT_TEMPLATE).write_text(chat_template, encoding="utf-8")
+        (folder / TEMPLATE_FILE).write_text(chat_template, encoding="utf-8")
 
     versions = {package: importlib.metadata.version(package) for package in (*_PACKAGES, *packages)}
     manifest = {

@@ -4,7 +4,7 @@ The gap is measured on rows of the same kinds on both sides, without dropout, af
 batches cannot tell it, because a batch of closed-book rows is far harder than one with passages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,26 +48,29 @@ class Gap(Struct, frozen=True):
 class Log:
     """TensorBoard's event files: `tensorboard --logdir .bakeoff/training`."""
 
-    def __init__(self, folder: Path, resumed_at: int = 0) -> None:
-        """Open the log; steps from `resumed_at` on replace those of an earlier start."""
-        from torch.utils.tensorboard import SummaryWriter
+    def __init__(self, folder: Path | None, done: int = 0) -> None:
+        """Open the log; what an earlier start wrote after step `done` is replaced. Without a folder there is none."""
+        self._writer: Any = None
+        if folder is not None:
+            from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=resumed_at or None)
+            self._writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
     def step(self, step: int, loss: float, learning_rate: float, norm: float, tokens_per_s: float) -> None:
         """Write one step."""
         values = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm, "tokens_per_s": tokens_per_s}
-        for name, value in values.items():
-            self._writer.add_scalar(f"train/{name}", value, step)
+        self._write({f"train/{name}": value for name, value in values.items()}, step)
 
     def point(self, point: CurvePoint) -> None:
         """Write one validation."""
-        self._writer.add_scalar("validation/loss", point.validation_loss, point.step)
-        self._writer.add_scalar("train/mean_loss", point.train_loss, point.step)
+        self._write({"validation/loss": point.validation_loss, "train/mean_loss": point.train_loss}, point.step)
+        if self._writer is not None:
+            self._writer.flush()
 
-    def close(self) -> None:
-        """Flush everything."""
-        self._writer.close()
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
 
 
 def measure_gaps(model: Any, rows: Sequence[Row], validation_rows: Sequence[Row]) -> tuple[Gap, ...]:

@@ -76,7 +76,7 @@ def learn(
     checkpoint_path: Path,
     progress: Progress,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-    log: Log | None = None,
+    log_dir: Path | None = None,
     watch: Callable[[CurvePoint], None] = lambda _: None,
 ) -> Learned:
     """Train the adapter on every row once, or until the validation loss has turned.
@@ -84,7 +84,7 @@ def learn(
     Args:
         model: from `load_model`.
         checkpoint_path: of this very training: rows, recipe and seed have to be those of an earlier start.
-        log: gets the losses as they come.
+        log_dir: gets TensorBoard's event files; what an interrupted start wrote beyond its checkpoint is replaced.
         watch: called with each point of the curve; may raise to end the training.
 
     Raises:
@@ -99,13 +99,14 @@ def learn(
     state = _State()
     if (saved := read_checkpoint(checkpoint_path)) is not None:
         state, best = _resume(saved, weights)
+    log = Log(log_dir, state.step)
     validation_steps = {round(len(steps) * part / recipe.validations) for part in range(1, recipe.validations + 1)}
     start, resumed_at = time.monotonic(), state.seconds
     written, tokens_before = start, state.tokens
     while state.step < len(steps) and not (recipe.patience and state.worse >= recipe.patience):
         step_rows = [[rows[position] for position in batch] for batch in steps[state.step]]
         learning_rate = recipe.learning_rate * schedule_factor(state.step, len(steps), recipe)
-        loss_sum, num_labels, norm = _take_step(model, weights, step_rows, recipe, learning_rate)
+        loss_sum, num_labels, norm = take_step(model, weights, step_rows, recipe, learning_rate)
         if not math.isfinite(loss_sum) or not math.isfinite(norm):
             raise BakeoffError(
                 f"training stopped: the loss became {loss_sum / num_labels} (gradient norm {norm}) at step "
@@ -119,15 +120,13 @@ def learn(
         state.num_labels += num_labels
         now = time.monotonic()
         rate = (state.tokens - tokens_before) / (now - start)
-        if log is not None:
-            log.step(state.step, loss_sum / num_labels, learning_rate, norm, rate)
+        log.step(state.step, loss_sum / num_labels, learning_rate, norm, rate)
         note = f"loss {loss_sum / num_labels:.3f}"
         if state.step in validation_steps:
             held_out = validation_loss(model, validation_rows, validation_batches)
             point = CurvePoint(state.step, state.loss_sum / state.num_labels, held_out)
             best = _keep_best(state, point, weights, best, recipe)
-            if log is not None:
-                log.point(point)
+            log.point(point)
             watch(point)
         if state.curve:
             note += f", validation {state.curve[-1][2]:.3f}"
@@ -160,7 +159,7 @@ def schedule_factor(step: int, num_steps: int, recipe: Recipe) -> float:
     return 1 - done if recipe.schedule == "linear" else 1.0
 
 
-def _take_step(
+def take_step(
     model: Any, weights: Weights, batches: Sequence[Sequence[Row]], recipe: Recipe, learning_rate: float
 ) -> tuple[float, int, float]:
     """One optimiser step over its batches, every label weighing the same whichever batch it stands in.

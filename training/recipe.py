@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +18,7 @@ from bakeoff.tasks import find_task
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "default.toml"
 
+T = TypeVar("T")
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -101,14 +102,7 @@ def parse_recipe(knobs: Mapping[str, object], where: str = "recipe") -> Recipe:
     unknown = sorted(knobs.keys() - set(Recipe.__struct_fields__))
     if unknown:
         raise BadInput(f"{where}: there is no knob {unknown[0]!r}. Knobs: {', '.join(Recipe.__struct_fields__)}")
-    try:
-        recipe = msgspec.convert(dict(knobs), Recipe)
-    except msgspec.ValidationError as error:
-        match = re.search(r"`\$\.(\w+)", str(error))
-        if match is None:
-            raise BadInput(f"{where}: {error}") from error
-        reason = str(error).split(" - at ")[0]
-        raise BadInput(f"{where}: {match[1]} = {knobs[match[1]]!r} cannot be used: {reason}", match[1]) from error
+    recipe = convert_knobs(knobs, Recipe, where)
     for task in recipe.task_weights:
         find_task(task)
     if recipe.task_weights and not any(recipe.task_weights.values()):
@@ -129,6 +123,22 @@ def parse_recipe(knobs: Mapping[str, object], where: str = "recipe") -> Recipe:
             f"{where}: patience = {recipe.patience} wants a validation loss: set validation_tokens", "patience"
         )
     return recipe
+
+
+def convert_knobs(knobs: Mapping[str, object], kind: type[T], where: str) -> T:
+    """Make a Struct of knobs.
+
+    Raises:
+        BadInput: a value that the Struct refuses; names key and value.
+    """
+    try:
+        return msgspec.convert(dict(knobs), kind)
+    except msgspec.ValidationError as error:
+        match = re.search(r"`\$\.(\w+)", str(error))
+        if match is None:
+            raise BadInput(f"{where}: {error}") from error
+        reason = str(error).split(" - at ")[0]
+        raise BadInput(f"{where}: {match[1]} = {knobs[match[1]]!r} cannot be used: {reason}", match[1]) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bakeoff.adapter_files import KIND
 from bakeoff.artefacts import digest_of, read_manifest, write_json
 from bakeoff.chat_template import load_tokenizer
 from bakeoff.errors import BadInput, NotFound
 from bakeoff.progress import Progress
 from bakeoff.records import Example
-from training.adapter import KIND, write_adapter
-from training.curve import Log, measure_gaps
+from training.adapter import write_adapter
+from training.curve import measure_gaps
 from training.data.leaks import Leak
 from training.facts import FindGroups, describe_learning, describe_rows, trace_lineage
 from training.loop import CHECKPOINT_EVERY_S, learn
@@ -119,21 +120,17 @@ def train(
     from training.model import load_model, save_adapter
 
     model = load_model(base_dir, recipe, seed)
-    log = Log(folder / "tensorboard")
-    try:
-        learned = learn(
-            model,
-            rows.rows,
-            held_out,
-            recipe,
-            seed=seed,
-            checkpoint_path=folder / "checkpoint.pt",
-            progress=progress,
-            checkpoint_every_s=checkpoint_every_s,
-            log=log,
-        )
-    finally:
-        log.close()
+    learned = learn(
+        model,
+        rows.rows,
+        held_out,
+        recipe,
+        seed=seed,
+        checkpoint_path=folder / "checkpoint.pt",
+        progress=progress,
+        checkpoint_every_s=checkpoint_every_s,
+        log_dir=folder / "tensorboard",
+    )
     gaps = measure_gaps(model, rows.rows, held_out)
     forgetting = measure_forgetting(model, tokenizer)
     base_name = base_name or base_dir.name

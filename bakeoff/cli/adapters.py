@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bakeoff.adapter_files import KIND
 from bakeoff.adapters import EventName, GateReport, is_open, list_adapters, list_events, tell_history
 from bakeoff.cli.output import confirm, domain_option, json_option, print_json, say
 from bakeoff.cli.workspace import Workspace
@@ -67,7 +68,7 @@ def show(digest: str, domain: str, as_json: bool) -> None:
     with workspace.engine.connect() as connection:
         events = tell_history(connection, adapter.digest)
         opened = is_open(connection, domain, adapter.digest)
-    manifest = peek_manifest(adapter.path, "adapter")
+    manifest = peek_manifest(adapter.path, KIND)
     print_json({"adapter": adapter, "open": opened, "manifest": manifest, "events": events})
 
 

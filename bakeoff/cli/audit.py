@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from bakeoff.adapter_files import KIND
 from bakeoff.adapters import Adapter, find_adapter
 from bakeoff.artefacts import read_manifest
-from bakeoff.cli.gating import find_held_out, passages_finder
+from bakeoff.cli.gating import find_held_out
 from bakeoff.cli.output import domain_option, json_option, print_json, progress_of, say, step
 from bakeoff.cli.promotion import note_event
 from bakeoff.cli.workspace import Workspace
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from training.audit.audit import Audit
     from training.audit.canaries import Exposure
     from training.recipe import Recipe
-
-KIND = "adapter"
 
 
 @click.command("audit")
@@ -132,7 +131,7 @@ def _audit_canaries(
                 domain=domain,
                 train_examples=examples,
                 validation_examples=(),
-                find_passages=passages_finder(workspace, domain),
+                find_passages=workspace.passages_finder(domain),
                 recipe=msgspec.structs.replace(grown, validation_tokens=0, patience=0),
                 seed=int(manifest["seed"]),
                 adapters_dir=folder / "adapters",

@@ -1,39 +1,28 @@
 """`bakeoff examples`: questions with their answers, for training and for testing."""
 
-import importlib
 from pathlib import Path
 from typing import cast
 
 import click
 
+from bakeoff.cli.lazy import LazyGroup
 from bakeoff.cli.output import confirm, domain_option, json_option, print_json, progress_of, say
 from bakeoff.cli.workspace import Workspace
 from bakeoff.examples import SPLITS, load_examples, remove_examples, store_examples
 from bakeoff.records import Example, Split
+from training.data.formats import FORMATS, Format, read_file
 
-FORMATS = ("jsonl", "csv", "chat", "alpaca", "sharegpt")
-SUBCOMMANDS = {
-    "check": "bakeoff.cli.examples_check",
-    "split": "bakeoff.cli.examples_split",
-    "augment": "bakeoff.cli.examples_augment",
+COMMANDS = {
+    "check": (
+        "bakeoff.cli.examples_check",
+        "Find leaks, repeats, conflicts, personal data and other trouble.",
+    ),
+    "split": ("bakeoff.cli.examples_split", "Move a part of the training examples into validation and test."),
+    "augment": ("bakeoff.cli.examples_augment", "Let a model write questions about the domain's documents."),
 }
 
 
-class _Examples(click.Group):
-    """Imports a subcommand's module when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *SUBCOMMANDS]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in SUBCOMMANDS:
-            return super().get_command(ctx, cmd_name)
-        command = getattr(importlib.import_module(SUBCOMMANDS[cmd_name]), f"{cmd_name}_command")
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group("examples", cls=_Examples)
+@click.group("examples", cls=LazyGroup, commands_by_name=COMMANDS)
 def examples_command() -> None:
     """Import questions with their answers, check them, split them, write more."""
 
@@ -46,13 +35,12 @@ def examples_command() -> None:
 @click.option("--task", metavar="NAME", help="What the examples ask for, where they do not say it themselves.")
 @json_option()
 def import_command(file: Path, domain: str, split: str, form: str | None, task: str | None, as_json: bool) -> None:
-    """Import a FILE of questions with answers: JSONL, CSV, OpenAI chat, Alpaca or ShareGPT.
+    """Import a FILE of questions with answers.
 
-    All records go in or none. An id that is there already is replaced; a record without one gets a hash of its content.
-    Training reads train and validation, never test.
+    JSONL, CSV, OpenAI chat, Alpaca or ShareGPT. All records go in or none. An id that is there already is replaced; a
+    record without one gets a hash of its content. Training reads train and validation, never test.
     """
     from retrieval.catalogue import document_ids
-    from training.data.formats import Format, read_file
 
     workspace = Workspace()
     examples = read_file(file, cast("Format | None", form), task)

@@ -13,7 +13,7 @@ import msgspec
 
 from bakeoff.artefacts import digest_of
 from bakeoff.cli.examples import embed_train, load_splits
-from bakeoff.cli.output import domain_option, json_option, print_json, progress_of, say
+from bakeoff.cli.output import domain_option, group_option, json_option, print_json, progress_of, say
 from bakeoff.cli.serve import running_service
 from bakeoff.cli.workspace import Workspace
 from bakeoff.errors import BadInput, EngineDown, NotReady
@@ -49,22 +49,32 @@ class _Kept(msgspec.Struct):
 @click.option("--url", help="Base address of an OpenAI-compatible API (.../v1); default: a private service of our own.")
 @click.option("--model", help="Its name there; default: <domain>/base of the private service.")
 @click.option("--api-key-env", metavar="VAR", help="Environment variable that holds the key for --url.")
+@group_option("Also use documents that only this group may see; their text goes to --url.")
 @click.option("--seed", default=0, show_default=True, help="Draws the sentences and the model's words.")
 @json_option()
 def augment_command(
-    domain: str, count: int, url: str | None, model: str | None, api_key_env: str | None, seed: int, as_json: bool
+    domain: str,
+    count: int,
+    url: str | None,
+    model: str | None,
+    api_key_env: str | None,
+    groups: tuple[str, ...],
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Let a model write questions about sentences of the domain's documents, and add the good pairs to train.
 
     A pair is kept if its answer is supported by the passage, its question is about it and says what it is about, and it
-    neither repeats a known question nor gives a held-out one away. Each is tagged `synthetic`. An interrupted run goes
-    on where it stopped; nothing is imported before the end.
+    neither repeats a known question nor gives a held-out one away. Each is tagged `synthetic`. Only documents that
+    everyone may see are used, unless a group is named. An interrupted run goes on where it stopped; nothing is imported
+    before the end.
     """
     if url is not None and model is None:
         raise click.UsageError("--url needs --model: the name of a model there.")
     if api_key_env is not None and api_key_env not in os.environ:
         raise BadInput(f"the environment has no variable {api_key_env}; set it to the key, or leave --api-key-env out")
     from retrieval.catalogue import document_ids
+    from retrieval.permissions import caller_groups
     from training.data.augment import AUGMENT_VERSION, augment, count_reasons, draw_sources
     from training.data.drafts import judge_drafts
     from training.draw import draw
@@ -72,7 +82,7 @@ def augment_command(
     workspace = Workspace()
     splits = load_splits(workspace, domain)
     with workspace.engine.connect() as connection:
-        sources = draw_sources(connection, domain, seed)[: count * PASSES]
+        sources = draw_sources(connection, domain, seed, caller_groups(groups))[: count * PASSES]
     if not sources:
         raise NotReady(
             f"domain {domain!r} has no documents to ask about; add some: bakeoff documents add PATH --domain {domain}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.adapter_files import check_adapter_folder
+from bakeoff.adapter_files import KIND, check_adapter_folder
 from bakeoff.adapters import GateReport, find_adapter
 from bakeoff.artefacts import adapters_dir, read_manifest
 from bakeoff.cli.output import progress_of, say
@@ -20,13 +20,11 @@ from bakeoff.domains import find_domain
 from bakeoff.errors import BakeoffError, NotReady
 from bakeoff.examples import split_examples
 from bakeoff.models import find_model, hash_model
-from bakeoff.records import Example, Passage
+from bakeoff.records import Example
 
 if TYPE_CHECKING:
     from training.gate.parity import Score
     from training.gate.validation import Paired
-
-KIND = "adapter"
 
 
 def gate_adapter(
@@ -65,7 +63,7 @@ def gate_adapter(
         manifest = read_manifest(folder, KIND)
         held_out = find_held_out(workspace, domain, manifest, serving)
 
-        rows = make_gate_rows(held_out, tokenizer, passages_finder(workspace, domain))
+        rows = make_gate_rows(held_out, tokenizer, workspace.passages_finder(domain))
     folded = settings.home / "engines" / f"{folder.name}-{settings.engine_precision}"
     was_folded = folded.exists()
     with progress_of("Gate") as progress:
@@ -86,16 +84,6 @@ def gate_adapter(
     if not report.passed and not was_folded:
         shutil.rmtree(folded, ignore_errors=True)
     return report
-
-
-def passages_finder(workspace: Workspace, domain: str) -> Callable[[list[str]], list[list[Passage]]]:
-    """Questions -> the passages that serving would put before each."""
-
-    def find_passages(questions: list[str]) -> list[list[Passage]]:
-        results = workspace.retriever.search_many(domain, questions, workspace.search_options)
-        return [list(result.passages) for result in results]
-
-    return find_passages
 
 
 def engine_score(workspace: Workspace, base_dir: Path) -> "Score":

@@ -3,6 +3,7 @@
 import click
 import msgspec
 
+from bakeoff.adapter_files import KIND
 from bakeoff.adapters import list_adapters
 from bakeoff.artefacts import find_runs, indexes_dir, read_manifest
 from bakeoff.cli.output import confirm, domain_option, json_option, print_json
@@ -86,7 +87,7 @@ def _find_learned(workspace: Workspace, domain: str, ids: set[str]) -> list[str]
     """Digests of the adapters that learned from one of these documents, as their manifests say."""
     with workspace.engine.connect() as connection:
         adapters = list_adapters(connection, workspace.settings.home, domain)
-    lineages = {adapter.digest: read_manifest(adapter.path, "adapter")["lineage"] for adapter in adapters}
+    lineages = {adapter.digest: read_manifest(adapter.path, KIND)["lineage"] for adapter in adapters}
     return sorted(digest for digest, lineage in lineages.items() if ids & set(lineage["documents"]))
 
 

@@ -1,4 +1,4 @@
-"""Groups of commands whose modules are imported when they are called, so that `--help` is instant."""
+"""Groups with commands whose modules are imported when they are called, so that `--help` is instant."""
 
 import importlib
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order in which they are shown."""
-        return list(self._by_name)
+        return [*super().list_commands(ctx), *self._by_name]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command."""
         if cmd_name not in self._by_name:
-            return None
+            return super().get_command(ctx, cmd_name)
         module = importlib.import_module(self._by_name[cmd_name][0])
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
@@ -32,5 +32,6 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
+        there = [(name, command.get_short_help_str(80)) for name, command in sorted(self.commands.items())]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self._by_name.items()])
+            formatter.write_dl([*there, *((name, text) for name, (_, text) in self._by_name.items())])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakeoff.adapter_files import KIND
 from bakeoff.adapters import GateReport, register_adapter
 from bakeoff.artefacts import adapters_dir, peek_manifest
 from bakeoff.cli.lazy import LazyGroup
@@ -146,7 +147,7 @@ def train_adapter(
     adapter = look_up(workspace, domain, result.adapter)
     refresh_card(workspace, adapter)
     with reading(workspace.engine) as connection:
-        say(describe_audience(connection, adapter, peek_manifest(adapter.path, "adapter")))
+        say(describe_audience(connection, adapter, peek_manifest(adapter.path, KIND)))
     return result
 
 

@@ -49,10 +49,6 @@ def gather_material(workspace: Workspace, domain: str, seed: int) -> Material:
     num_shots = workspace.settings.num_shots
     learned = {example.id for example in train_examples}
 
-    def find_passages(questions: list[str]) -> list[list[Passage]]:
-        results = workspace.retriever.search_many(domain, questions, workspace.search_options)
-        return [list(result.passages) for result in results]
-
     def find_shots(example: Example) -> list[Example]:
         wanted = num_shots + _SPARE_SHOTS
         found = nearest_shots(workspace.engine, domain, example.question, workspace.embedder, wanted, task=example.task)
@@ -67,7 +63,7 @@ def gather_material(workspace: Workspace, domain: str, seed: int) -> Material:
         hash_model(base_dir),
         train_examples,
         validation_examples,
-        find_passages,
+        workspace.passages_finder(domain),
         find_shots,
         find_groups,
     )

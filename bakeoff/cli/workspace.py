@@ -1,5 +1,6 @@
 """What the commands stand on: settings, database, embedder and retriever, each opened when it is first used."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 from sqlalchemy import Engine
@@ -11,7 +12,7 @@ from bakeoff.domains import find_domain
 from bakeoff.errors import NotReady
 from bakeoff.examples import cut_validation, split_examples
 from bakeoff.models import find_embedder, find_reranker
-from bakeoff.records import Example
+from bakeoff.records import Example, Passage
 from bakeoff.settings import Settings, read_settings
 from retrieval.embedder import Embedder, open_embedder
 from retrieval.reranker import open_reranker
@@ -47,6 +48,15 @@ class Workspace:
         """Searches every domain."""
         reranker = open_reranker(find_reranker(self.settings))
         return Retriever(self.engine, self.embedder, indexes_dir(self.settings.home), reranker=reranker)
+
+    def passages_finder(self, domain: str) -> Callable[[list[str]], list[list[Passage]]]:
+        """Questions -> the passages that serving would put before each."""
+
+        def find_passages(questions: list[str]) -> list[list[Passage]]:
+            results = self.retriever.search_many(domain, questions, self.search_options)
+            return [list(result.passages) for result in results]
+
+        return find_passages
 
     def validation_examples(self, domain: str, seed: int) -> list[Example]:
         """The domain's validation examples, or those that `splits` cuts from train.

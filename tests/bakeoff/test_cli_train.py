@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bakeoff.cli.main import bakeoff
+from bakeoff.cli.training import gather_material
+from bakeoff.cli.workspace import Workspace
 from bakeoff.errors import BadInput
 
 QUESTIONS = ("Is there parking at the Alder Hotel?", "When is breakfast at the Birch Hotel?", "May dogs stay?")
@@ -57,3 +59,15 @@ def test_unknown_knob_stops_before_anything_is_read(home: Path) -> None:
     (home / "recipe.toml").write_text("lora_rank = 8\n")
     done = _run("train", "--domain", "hotels", "--recipe", str(home / "recipe.toml"))
     assert "there is no knob 'lora_rank'" in str(done.exception)
+
+
+def test_shots_of_a_training_row_are_never_itself_nor_validation_examples(home: Path) -> None:
+    _import(home, "train", [f"Is there parking at hotel {number}?" for number in range(40)])
+    workspace = Workspace()
+    material = gather_material(workspace, "hotels", seed=0)
+    held_out = {example.id for example in material.validation_examples}
+    assert held_out
+    for example in material.train_examples:
+        shots = {shot.id for shot in material.find_shots(example)}
+        assert len(shots) == workspace.settings.num_shots
+        assert not shots & (held_out | {example.id})

@@ -9,12 +9,14 @@ import torch
 from safetensors.torch import load_file
 
 from bakeoff.artefacts import read_manifest
+from bakeoff.chat_template import load_tokenizer
 from bakeoff.records import Example
-from training.loop import make_steps
-from training.model import label_loss, load_model, save_adapter
+from training.loop import make_steps, take_step
+from training.model import label_loss, load_model, save_adapter, validation_loss
 from training.recipe import Recipe
 from training.rows import FindPassages, Row, make_rows
-from training.train import TrainResult, train
+from training.train import TrainResult, train, validation_rows
+from training.weights import Weights
 
 
 @pytest.fixture
@@ -73,10 +75,26 @@ def test_packed_and_accumulated_steps_learn_and_stop_early(
     assert manifest["best_step"] == min(losses, key=lambda step: losses[step])
     assert result.validation_loss == losses[manifest["best_step"]] == min(losses.values())
     assert len(losses) < 6
+    assert _loss_of(result.path, model_dir, examples, find_passages, knobs) == pytest.approx(
+        result.validation_loss, rel=0.02
+    )
     assert "Stopped early: the validation loss was lowest at step" in result.report
     assert manifest["rows"]["fill"] == 1.0
     events = list(tmp_path.glob("work/*/tensorboard/events*"))
     assert events and events[0].stat().st_size > 500
+
+
+def _loss_of(
+    folder: Path, model_dir: Path, examples: list[Example], find_passages: FindPassages, recipe: Recipe
+) -> float:
+    """Validation loss of the weights that were written, in float32."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    rows = validation_rows(examples[:4], load_tokenizer(model_dir), find_passages, recipe, 0)
+    base: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
+    model = PeftModel.from_pretrained(base, folder).eval()
+    return validation_loss(model, rows, [[at] for at in range(len(rows))])
 
 
 def _train(
@@ -95,6 +113,22 @@ def _train(
         work_dir=home / "work",
         progress=lambda *_: None,
     )
+
+
+def test_accumulated_step_weighs_every_label_alike(model_dir: Path, recipe: Recipe, rows: tuple[Row, ...]) -> None:
+    """Rows of unlike length in two batches of one step end in the weights that one batch of all gives."""
+    learned = []
+    for batches in ([rows[:4]], [rows[:1], rows[1:4]]):
+        model = load_model(model_dir, recipe, seed=0, dtype=torch.float32)
+        weights = Weights(model, recipe)
+        loss_sum, num_labels, _ = take_step(model, weights, batches, recipe, 1e-3)
+        assert num_labels == sum(len(row.ids) - row.num_prompt for row in rows[:4])
+        learned.append((loss_sum, weights.named()))
+    (whole, ours), (parts, theirs) = learned
+    assert parts == pytest.approx(whole, rel=1e-4)
+    for name, weight in ours.items():
+        if "lora_B" in name:  # moved away from zero by the step
+            assert float((weight - theirs[name]).abs().max()) < 0.05 * float(weight.abs().max())
 
 
 def test_accumulated_batches_make_one_step(recipe: Recipe) -> None:

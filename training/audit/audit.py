@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bakeoff.adapter_files import KIND
 from bakeoff.artefacts import read_manifest
 from bakeoff.records import Example
-from training.adapter import KIND
 from training.audit.canaries import Exposure, count_planted, make_canaries, measure_canaries, plant, summarise
 from training.audit.membership import Membership, measure_membership
 from training.draw import draw

@@ -6,11 +6,12 @@ that, and the answer is then at hand. `drafts` turns replies into examples and s
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from sqlalchemy import Connection, select
 
 from bakeoff.records import Chunk, Example, Message
+from retrieval.catalogue import load_all_groups
 from retrieval.tables import ALIVE, chunks_table
 from training.data.drafts import Draft, Source
 from training.data.wording import find_terms
@@ -29,13 +30,18 @@ _FALLBACK_SHOTS = (
 )
 
 
-def draw_sources(connection: Connection, domain: str, seed: int) -> list[Source]:
-    """A sentence of each of the domain's chunks, in an order drawn by the seed; then a second of each; and so on."""
+def draw_sources(connection: Connection, domain: str, seed: int, groups: Collection[str]) -> list[Source]:
+    """A sentence of each of the domain's chunks, in an order drawn by the seed; then a second of each; and so on.
+
+    Args:
+        groups: of the caller; a document that none of them may see gives no sentence.
+    """
+    allowed = {name for name, granted in load_all_groups(connection, domain).items() if set(granted) & set(groups)}
     table = chunks_table.c
     columns = (table.chunk_id, table.document_id, table.title, table.text, table.heading, table.page)
     rows = connection.execute(select(*columns).where(table.domain == domain, table.died == ALIVE)).tuples()
     ranked = []
-    for chunk in (Chunk(*row) for row in rows):
+    for chunk in (Chunk(*row) for row in rows if row[1] in allowed):
         found = sorted(find_sentences(chunk.text), key=lambda text: draw(seed, "sentence", chunk.chunk_id, text))
         ranked += [
             (place, draw(seed, "chunk", chunk.chunk_id), Source(chunk, text)) for place, text in enumerate(found)

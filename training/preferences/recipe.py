@@ -4,16 +4,14 @@
 what that method wants otherwise. A team's own file has the same form, names only what it changes, and is laid over it.
 """
 
-import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import msgspec
 from msgspec import Meta, Struct
 
 from bakeoff.errors import BadInput
+from training.recipe import Count, Share, convert_knobs, read_toml
 
 DEFAULT_RECIPE = Path(__file__).parent.parent / "recipes" / "preferences.toml"
 
@@ -21,9 +19,6 @@ Method = Literal["reward", "dpo", "orpo", "kto", "rloo", "grpo", "ppo"]
 METHODS: tuple[Method, ...] = get_args(Method)
 ONLINE: tuple[Method, ...] = ("rloo", "grpo", "ppo")
 """Methods that learn from completions of their own, scored by a reward."""
-
-Count = Annotated[int, Meta(ge=1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class PreferenceRecipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,14 +94,7 @@ def rows_at_once(recipe: PreferenceRecipe, row_tokens: int, least: int = 1) -> i
 
 
 def _parse(knobs: Mapping[str, Any], where: str, method: Method) -> PreferenceRecipe:
-    try:
-        recipe = msgspec.convert(dict(knobs), PreferenceRecipe)
-    except msgspec.ValidationError as error:
-        match = re.search(r"`\$\.(\w+)", str(error))
-        if match is None:
-            raise BadInput(f"{where}: {error}") from error
-        reason = str(error).split(" - at ")[0]
-        raise BadInput(f"{where}: {match[1]} = {knobs[match[1]]!r} cannot be used: {reason}", match[1]) from error
+    recipe = convert_knobs(knobs, PreferenceRecipe, where)
     if method in ONLINE and recipe.batch_size % recipe.group_size:
         raise BadInput(
             f"{where}: batch_size = {recipe.batch_size} is not a multiple of group_size = {recipe.group_size}",
@@ -122,12 +110,7 @@ def _parse(knobs: Mapping[str, Any], where: str, method: Method) -> PreferenceRe
 
 def _knobs_of(path: Path, method: Method) -> dict[str, Any]:
     """The knobs of a file for one method: those for all, and over them those of the method's table."""
-    try:
-        read = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInput(f"recipe {path} does not exist") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"recipe {path} is not TOML: {error}") from error
+    read = read_toml(path)
     tables = {key: value for key, value in read.items() if isinstance(value, dict)}
     common = {key: value for key, value in read.items() if key not in tables}
     for name in sorted(tables.keys() - set(METHODS)):

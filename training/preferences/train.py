@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bakeoff.adapter_files import KIND as ADAPTER
 from bakeoff.artefacts import digest_of, read_manifest, write_json
 from bakeoff.chat_template import load_tokenizer
 from bakeoff.errors import BadInput, Mismatch, NotFound
 from bakeoff.progress import Progress
 from bakeoff.prompts import PROMPTS_VERSION
-from training.adapter import KIND as ADAPTER
 from training.adapter import write_adapter
 from training.facts import FindGroups
 from training.preferences.judgements import Preferences

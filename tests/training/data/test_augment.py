@@ -1,9 +1,13 @@
 import msgspec
 import pytest
+from hash_embedder import HashEmbedder
+from sqlalchemy import Engine
 
-from bakeoff.records import Chunk, Example
+from bakeoff.records import Chunk, Document, Example
 from retrieval.embedder import Embedder
-from training.data.augment import ask_question, augment, find_sentences
+from retrieval.permissions import caller_groups
+from retrieval.store import add_documents
+from training.data.augment import ask_question, augment, draw_sources, find_sentences
 from training.data.drafts import Draft, Source, is_supported, judge_drafts, read_reply
 
 TEXT = (
@@ -95,3 +99,14 @@ def test_it_stops_when_enough_are_kept(embedder: Embedder) -> None:
     unused = judge_drafts([(BREAKFAST, "Why?")] * 2, "m", [], [], embedder.embed)
     drafts = augment([BREAKFAST, DOGS] * 5, 3, ask, judge, 2, lambda drafts: None)
     assert (len(asked), len(drafts), sizes) == (4, 4, [0, 2])
+
+
+def test_sentences_of_documents_that_the_caller_may_not_see_are_never_drawn(engine: Engine) -> None:
+    documents = [
+        Document("open", "Pool", "The pool of the hotel is open from 9:00 to 21:00."),
+        Document("staff", "Safe", "The safe of the hotel stands behind the mirror in room 4."),
+    ]
+    add_documents(engine, "d", documents, HashEmbedder(), lambda *_: None, {"staff": ["staff"]})
+    with engine.connect() as connection:
+        for groups, expected in ((caller_groups(), {"open"}), (caller_groups(["staff"]), {"open", "staff"})):
+            assert {found.chunk.document_id for found in draw_sources(connection, "d", 0, groups)} == expected
