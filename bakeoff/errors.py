@@ -18,7 +18,15 @@ class BadInput(BakeoffError):
 
 
 class NotFound(BakeoffError):
-    """A domain, document, adapter, run or model that does not exist."""
+    """A domain, document, adapter, run, model, job or file that does not exist."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NotAllowed(BakeoffError):
+    """Something that the caller's key does not let them do."""
 
 
 class NotReady(BakeoffError):

@@ -8,15 +8,29 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 Split = Literal["train", "validation", "test"]
 
 
-class Message(Struct, frozen=True):
+class ToolCall(Struct, frozen=True):
+    """A function that the model wants called."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it: it may not parse."""
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation."""
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant's turn."""
+    tool_call_id: str = ""
+    """Of a tool's turn: which call it answers."""
 
 
 class Document(Struct, frozen=True):
@@ -86,8 +100,8 @@ class Example(Struct, frozen=True):
         return str(self.tags.get("task", "answer"))
 
 
-class Sampling(Struct, frozen=True):
-    """How a completion is drawn. Temperature 0 is greedy."""
+class Sampling(Struct, frozen=True, omit_defaults=True):
+    """How a completion is drawn. Temperature 0 is greedy. What an engine lacks is refused by `Generator.supports`."""
 
     max_tokens: int = 128
     temperature: float = 0.0
@@ -95,14 +109,53 @@ class Sampling(Struct, frozen=True):
     seed: int | None = None
     """None: drawn anew for every request."""
     stop: tuple[str, ...] = ()
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[str, float] = {}
+    """Token id, as a string -> what is added to its logit."""
+    top_logprobs: int | None = None
+    """None: no log-probabilities; 0: of the tokens chosen; more: of so many alternatives too."""
+    json_schema: dict[str, Any] | None = None
+    """JSON schema that the completion has to fit; `{"type": "object"}` for any JSON object."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Functions the model may call, in OpenAI's form."""
+    tool_choice: str | dict[str, Any] | None = None
+    extras: dict[str, Any] = {}
+    """The engine's own sampling parameters, by their names there."""
+
+
+class TokenLogprob(Struct, frozen=True):
+    """One token of a completion and how likely it was."""
+
+    token: str
+    logprob: float
+    """Natural logarithm."""
+    bytes: tuple[int, ...]
+    """UTF-8; a token may be a part of a character."""
+    alternatives: tuple["TokenLogprob", ...] = ()
+    """The likeliest tokens there, best first; empty where none were asked for."""
+
+
+class ToolCallPiece(Struct, frozen=True):
+    """The next piece of a call that the model writes; pieces of one index belong together."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 class Delta(Struct, frozen=True):
     """The next piece of a completion. The last one carries `finish_reason` and the token counts."""
 
     text: str
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishReason | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     """Prompt tokens that were not computed again because the engine still had their prefix."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens in `text`, where they were asked for."""
+    tool_calls: tuple[ToolCallPiece, ...] = ()
+    engine_seconds: float = 0.0
+    """Of the engine's time that this answer took: computing alone, shared out among the answers of a batch."""

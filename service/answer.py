@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from bakeoff.adapters import find_adapter
 from bakeoff.artefacts import digest_of
 from bakeoff.domains import Domain, find_domain, list_domains
-from bakeoff.errors import BadInput, BakeoffError, NotReady
+from bakeoff.errors import BakeoffError, NotReady
 from bakeoff.modes import MODES, Mode, ModelName
 from bakeoff.prompts import render_messages
 from bakeoff.records import Delta, Example, Message, Passage, Sampling
@@ -43,6 +43,8 @@ class Prepared(Struct, frozen=True):
     messages: tuple[Message, ...]
     evidence: float | None = None
     """How likely a passage holds the answer, 0 to 1; None in modes without retrieval."""
+    salt: str = ""
+    """Of the engine's prefix cache: shared by the callers who may see the same of this domain, and by nobody else."""
     abstention: str | None = None
     """What is answered instead of asking the model, where the evidence is too weak."""
 
@@ -113,7 +115,6 @@ class Answerer:
             NotFound: no such domain or pinned adapter.
             NotReady: the mode needs an adapter or training examples that the domain does not have yet, or an adapter
                 that may not answer this caller.
-            BadInput: the conversation does not end with a question.
         """
         return await anyio.to_thread.run_sync(self._prepare, model, conversation, groups, task)
 
@@ -121,7 +122,7 @@ class Answerer:
         """Generate the answer, or abstain; see `Generator.stream`."""
         if prepared.abstention is not None:
             return _say(prepared.abstention)
-        return self._generator.stream(prepared.messages, prepared.adapter, sampling)
+        return self._generator.stream(prepared.messages, prepared.adapter, sampling, prepared.salt)
 
     def hash_retrieval(self, domain: str) -> str:
         """Digest of what the passages of a question depend on, beside the documents, and of the abstention."""
@@ -151,8 +152,6 @@ class Answerer:
         state = self.find_model(model, groups)
         if state.lack is not None:
             raise NotReady(str(state.lack))
-        if conversation[-1].role != "user":
-            raise BadInput("the last message has to be the user's question (role 'user')", param="messages")
         question = conversation[-1].content
         epoch = state.domain.epoch
         passages: tuple[Passage, ...] = ()
@@ -168,7 +167,8 @@ class Answerer:
             shots = nearest_shots(self._engine, model.domain, question, self._embedder, self.num_shots, task.name)
         messages = render_messages(model.mode, conversation, passages, shots, task)
         adapter = state.domain.adapter if model.mode.uses_adapter else None
-        return Prepared(model, adapter, epoch, passages, messages, evidence, abstention)
+        salt = digest_of((model.domain, sorted(groups)))
+        return Prepared(model, adapter, epoch, passages, messages, evidence, salt, abstention)
 
     def _states(self, domain: Domain, groups: frozenset[str]) -> list[ModelState]:
         shots = hash_shots(self._engine, domain.name, self._embedder.name)

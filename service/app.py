@@ -31,10 +31,15 @@ from retrieval.embedder import Embedder, open_embedder
 from retrieval.reranker import open_reranker
 from retrieval.retriever import Retriever, SearchOptions
 from service.answer import Answerer
+from service.callers import provide_caller
+from service.exchange import Exchanges
 from service.failures import handle_exception
 from service.generator import Generator
+from service.health import check_live, check_ready
+from service.ledger import Ledger
 from service.library import DatabaseLibrary
-from service.routes import check_live, check_ready, create_chat_completion, list_models, retrieve_model
+from service.openai.chat.routes import create_chat_completion
+from service.openai.models import list_models, retrieve_model
 from service.web.pages import Library, page_routes, page_template_config
 
 logger = logging.getLogger(__name__)
@@ -69,10 +74,15 @@ def create_app(settings: Settings, *, generator: Generator | None = None, embedd
         abstention=settings.abstention,
         num_shots=settings.num_shots,
     )
+    ledger = Ledger(engine)
+    exchanges = Exchanges(answerer, generator, ledger)
     library = DatabaseLibrary(engine, answerer, settings.home)
 
     async def provide_answerer() -> Answerer:
         return answerer
+
+    async def provide_exchanges() -> Exchanges:
+        return exchanges
 
     async def provide_generator() -> Generator:
         return generator
@@ -85,6 +95,7 @@ def create_app(settings: Settings, *, generator: Generator | None = None, embedd
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
+        ledger.start()
         await generator.start()
         await anyio.to_thread.run_sync(embedder.embed, ["warm up"])
         watchers = (
@@ -100,12 +111,15 @@ def create_app(settings: Settings, *, generator: Generator | None = None, embedd
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
             await generator.close()
+            await anyio.to_thread.run_sync(ledger.close)
             engine.dispose()
 
     return Litestar(
         route_handlers=[create_chat_completion, list_models, retrieve_model, check_live, check_ready, *page_routes],
         dependencies={
             "answerer": Provide(provide_answerer),
+            "caller": Provide(provide_caller),
+            "exchanges": Provide(provide_exchanges),
             "generator": Provide(provide_generator),
             "settings": Provide(provide_settings),
             "library": Provide(provide_library),

@@ -8,22 +8,50 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.response import Template
 from litestar.status_codes import (
     HTTP_400_BAD_REQUEST,
+    HTTP_403_FORBIDDEN,
     HTTP_404_NOT_FOUND,
     HTTP_409_CONFLICT,
     HTTP_500_INTERNAL_SERVER_ERROR,
     HTTP_503_SERVICE_UNAVAILABLE,
 )
+from msgspec import Struct
 
-from bakeoff.errors import BadInput, BakeoffError, ContextTooLong, EngineDown, Mismatch, NotFound, NotReady
-from service.schemas import ErrorBody, ErrorDetail
+from bakeoff.errors import (
+    BadInput,
+    BakeoffError,
+    ContextTooLong,
+    EngineDown,
+    Mismatch,
+    NotAllowed,
+    NotFound,
+    NotReady,
+)
 from service.web.pages import render_error_page, wants_page
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5
+
+
+class ErrorDetail(Struct, frozen=True):
+    """OpenAI's error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Struct, frozen=True):
+    """Body of every error."""
+
+    error: ErrorDetail
+
+
 _KINDS: tuple[tuple[type[BakeoffError], int, str, str | None], ...] = (
     (ContextTooLong, HTTP_400_BAD_REQUEST, "invalid_request_error", "context_length_exceeded"),
     (BadInput, HTTP_400_BAD_REQUEST, "invalid_request_error", None),
+    (NotAllowed, HTTP_403_FORBIDDEN, "permission_error", "not_allowed"),
     (NotFound, HTTP_404_NOT_FOUND, "invalid_request_error", "model_not_found"),
     (NotReady, HTTP_409_CONFLICT, "invalid_request_error", "model_not_ready"),
     (Mismatch, HTTP_503_SERVICE_UNAVAILABLE, "server_error", "artefact_mismatch"),

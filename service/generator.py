@@ -7,11 +7,20 @@ from bakeoff.records import Delta, Message, Sampling
 
 
 class Generator(Protocol):
-    """Turns messages into a completion. Implementations: `service.embedded` (this machine's CPU)."""
+    """Turns messages into a completion. Implementations: `service.embedded` (this machine's CPU), `service.vllm`."""
 
     @property
     def name(self) -> str:
         """Engine and base model in one word, recorded with every run: `openvino/int8:SmolLM2-135M-Instruct`."""
+        ...
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """OpenAI's names of the parameters, beyond the plain ones, that it heeds; the service refuses the others.
+
+        Of `logprobs`, `top_logprobs`, `frequency_penalty`, `presence_penalty`, `logit_bias`, `response_format` and
+        `tools`; and the names of its own sampling extras (`top_k`, `min_p`, ...), which come in `Sampling.extras`.
+        """
         ...
 
     async def start(self) -> None:
@@ -36,7 +45,7 @@ class Generator(Protocol):
         ...
 
     def stream(
-        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling
+        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling, salt: str = ""
     ) -> AsyncGenerator[Delta, None]:
         """Generate. Closing the iterator (or cancelling the task that reads it) stops the generation.
 
@@ -44,6 +53,7 @@ class Generator(Protocol):
             messages: as rendered by `bakeoff.prompts`.
             adapter: digest, or None for the base model. Loaded on demand.
             sampling: greedy at temperature 0.
+            salt: answers of different salts share no prefix cache, where engines are asked by strangers.
 
         Raises:
             ContextTooLong: names the prompt's tokens and the window.

@@ -20,6 +20,7 @@ class ScriptedGenerator:
     """Says `reply` word by word and remembers what it was asked. A word of `script` makes it misbehave."""
 
     name = "scripted:none"
+    supports: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.reply = "Yes, for 10 pounds [1]."
@@ -41,7 +42,7 @@ class ScriptedGenerator:
         self.unloaded.append(adapter)
 
     async def stream(
-        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling
+        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling, salt: str = ""
     ) -> AsyncGenerator[Delta, None]:
         self.asked.append((tuple(messages), adapter, sampling))
         question = messages[-1].content

@@ -77,6 +77,11 @@ class EmbeddedGenerator:
         return f"openvino/{self._precision}:{self._model_dir.name}"
 
     @property
+    def supports(self) -> frozenset[str]:
+        """Nothing beyond the plain parameters yet."""
+        return frozenset()
+
+    @property
     def window(self) -> int:
         """Tokens that prompt and completion may have together: the model's positions, or what its cache can hold."""
         manifest = self._started()
@@ -110,7 +115,7 @@ class EmbeddedGenerator:
             self._engines.pop(adapter).retire()
 
     async def stream(
-        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling
+        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling, salt: str = ""
     ) -> AsyncGenerator[Delta, None]:
         """Generate. Closing the iterator stops the generation.
 

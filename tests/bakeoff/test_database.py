@@ -10,7 +10,10 @@ from sqlalchemy import Engine, create_engine, inspect, text
 
 import bakeoff.adapters
 import bakeoff.examples
+import bakeoff.jobs
+import bakeoff.keys
 import retrieval.tables
+import service.tables
 from bakeoff.database import MIGRATIONS, metadata, open_database
 from bakeoff.domains import delete_domain, find_domain
 from bakeoff.errors import BadInput, Mismatch
@@ -24,7 +27,10 @@ DECLARED = (
     bakeoff.adapters.adapters_table,
     bakeoff.adapters.adapter_events_table,
     bakeoff.examples.examples_table,
+    bakeoff.jobs.jobs_table,
+    bakeoff.keys.api_keys_table,
     retrieval.tables.shots_table,
+    service.tables.answers_table,
 )
 
 

@@ -1,4 +1,4 @@
-"""The wire forms of OpenAI's chat completions and models, as far as the service speaks them.
+"""The wire forms of OpenAI's chat completions, as far as the service speaks them.
 
 Unknown fields of a request are ignored, as OpenAI clients send extras; a parameter that would change the answer and
 that the engine lacks is refused by name (`check_supported`). Source: OpenAI's published API description.
@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bakeoff.errors import BadInput
-from bakeoff.records import Message, Passage, Sampling
+from bakeoff.records import FinishReason, Message, Sampling
+from service.openai.evidence import Annotation, Evidence, Usage
 
 MAX_STOPS = 4
 MAX_SEED = 2**31 - 1
@@ -57,37 +58,9 @@ class ChatRequest(Struct, frozen=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
+    user: str | None = None
     metadata: dict[str, str] | None = None
     """`task` names what the last message asks for (see `bakeoff.tasks`); other keys are the caller's own."""
-
-
-class UrlCitation(Struct, frozen=True):
-    """Where a passage stands: its page, and the span of its `[n]` in the answer (0 to 0 where there is none)."""
-
-    url: str
-    title: str
-    start_index: int
-    end_index: int
-
-
-class Annotation(Struct, frozen=True):
-    """A citation on a message."""
-
-    url_citation: UrlCitation
-    type: Literal["url_citation"] = "url_citation"
-
-
-class Evidence(Struct, frozen=True):
-    """Our own field of a response: how the answer came about. OpenAI clients pass over it."""
-
-    mode: str
-    adapter: str | None
-    epoch: int
-    passages: tuple[Passage, ...]
-    evidence: float | None
-    """How likely a passage holds the answer, 0 to 1; null in modes without retrieval."""
-    abstained: bool
-    """Whether the evidence was too weak, and no model was asked."""
 
 
 class AnswerMessage(Struct, frozen=True):
@@ -103,24 +76,9 @@ class Choice(Struct, frozen=True):
     """The one choice of a completion."""
 
     message: AnswerMessage
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     index: int = 0
     logprobs: None = None
-
-
-class PromptTokensDetails(Struct, frozen=True):
-    """Part of the usage."""
-
-    cached_tokens: int
-
-
-class ChatUsage(Struct, frozen=True):
-    """Tokens of one answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
 
 
 class ChatCompletion(Struct, frozen=True):
@@ -130,7 +88,7 @@ class ChatCompletion(Struct, frozen=True):
     created: int
     model: str
     choices: list[Choice]
-    usage: ChatUsage
+    usage: Usage
     system_fingerprint: str
     bakeoff: Evidence
     object: Literal["chat.completion"] = "chat.completion"
@@ -148,7 +106,7 @@ class ChunkChoice(Struct, frozen=True):
     """The one choice of a chunk."""
 
     delta: ChunkDelta
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishReason | None = None
     index: int = 0
     logprobs: None = None
 
@@ -161,70 +119,9 @@ class ChatChunk(Struct, frozen=True):
     model: str
     choices: list[ChunkChoice]
     system_fingerprint: str
-    usage: ChatUsage | UnsetType = UNSET
+    usage: Usage | UnsetType = UNSET
     bakeoff: Evidence | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-
-
-class ModelFacts(Struct, frozen=True):
-    """Our own field of a model: what its answers depend on."""
-
-    domain: str
-    mode: str
-    ready: bool
-    reason: str | None
-    """Why it is not ready, with the command that helps."""
-    adapter: str | None
-    epoch: int
-    engine: str
-    base_model: str
-    prompts_version: int
-    top_k: int | None
-    retrieval: str | None
-    """Digest of how the domain is searched, and of when it abstains."""
-    num_shots: int | None
-    shots: str | None
-    """Digest of the training examples that the shots are chosen from."""
-    leaks: int = 0
-    """Pairs of a test question and a training example that its adapter was allowed to learn from."""
-
-
-class Model(Struct, frozen=True):
-    """A model name that can be asked."""
-
-    id: str
-    created: int
-    bakeoff: ModelFacts
-    object: Literal["model"] = "model"
-    owned_by: str = "bakeoff"
-
-
-class ModelList(Struct, frozen=True):
-    """Answer of `GET /v1/models`."""
-
-    data: list[Model]
-    object: Literal["list"] = "list"
-
-
-class ErrorDetail(Struct, frozen=True):
-    """OpenAI's error."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(Struct, frozen=True):
-    """Body of every error."""
-
-    error: ErrorDetail
-
-
-class Health(Struct, frozen=True):
-    """Answer of the health checks."""
-
-    status: Literal["ok", "starting"]
 
 
 def to_conversation(messages: list[ChatMessage]) -> list[Message]:

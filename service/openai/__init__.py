@@ -1,0 +1,1 @@
+"""OpenAI's dialect: one room a resource, each with its wire forms and its routes."""
