@@ -135,6 +135,12 @@ def adapters_dir(home: Path) -> Path:
     return home / "adapters"
 
 
+def delete_adapter_files(home: Path, digest: str) -> None:
+    """Delete an adapter's folder and its folded weights."""
+    for folder in (adapters_dir(home) / digest, *(home / "engines").glob(f"{digest}-*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def runs_dir(home: Path, domain: str) -> Path:
     """Where the domain's eval runs lie, each named by its run id."""
     return home / "runs" / domain

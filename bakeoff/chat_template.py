@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from bakeoff.errors import Mismatch
 from bakeoff.records import Message
 
 
@@ -42,14 +45,36 @@ def row_ids(tokenizer: Any, prompt: Sequence[Message], target: Message) -> tuple
 
 def _ids(tokenizer: Any, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
     control_tokens = tokenizer.get_added_vocab()
-    turns = [{"role": message.role, "content": _defuse(message.content, control_tokens)} for message in messages]
+    turns = [{"role": message.role, "content": defuse(message.content, control_tokens)} for message in messages]
     encoded = tokenizer.apply_chat_template(
         turns, tokenize=True, add_generation_prompt=add_generation_prompt, return_dict=True
     )
     return [int(token) for token in encoded["input_ids"]]
 
 
-def _defuse(content: str, control_tokens: Iterable[str]) -> str:
+def read_control_tokens(model_dir: Path) -> tuple[str, ...]:
+    """The tokenizer's added vocabulary by id, as `get_added_vocab` gives it, read from its file alone.
+
+    Raises:
+        Mismatch: the folder holds no `tokenizer.json`.
+    """
+    path = model_dir / "tokenizer.json"
+    if not path.is_file():
+        raise Mismatch(f"{path} is missing: it names the control tokens that no question may hold")
+    found = msgspec.json.decode(path.read_bytes(), type=_TokenizerFile)
+    return tuple(token.content for token in sorted(found.added_tokens, key=lambda token: token.id))
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+    content: str
+
+
+class _TokenizerFile(msgspec.Struct):
+    added_tokens: list[_AddedToken] = []
+
+
+def defuse(content: str, control_tokens: Iterable[str]) -> str:
     """Break control tokens written out in a text, so that no question or document can end its own turn."""
     for token in control_tokens:
         if token in content:

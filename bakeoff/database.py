@@ -17,9 +17,9 @@ from advanced_alchemy.config import EngineConfig, SQLAlchemySyncConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock
-from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy import URL, Connection, Engine, MetaData, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from bakeoff.errors import BadInput, Mismatch
 
@@ -53,16 +53,58 @@ def open_database(url: str, home: Path) -> Engine:
     try:
         home.mkdir(parents=True, exist_ok=True)
         config = SQLAlchemySyncConfig(
-            connection_string=url, engine_config=EngineConfig(), metadata=metadata, enable_file_object_listener=False
+            connection_string=_name_driver(url).render_as_string(hide_password=False),
+            engine_config=EngineConfig(hide_parameters=True),  # rows hold prompts, and errors are logged
+            metadata=metadata,
+            enable_file_object_listener=False,
         )
         engine = config.get_engine()
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _tune_sqlite)
         _migrate(engine, home)
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            f"the database {hide_password(url)} needs the package {error.name}, which is not installed; "
+            "for PostgreSQL: pip install 'bakeoff[postgresql]'"
+        ) from error
+    except NoSuchModuleError as error:
+        raise BadInput(f"no driver is known for the database {hide_password(url)}") from error
     except (OperationalError, OSError) as error:
-        cause = getattr(error, "orig", error)
-        raise BadInput(f"cannot open the database {url}: {cause}. Check BAKEOFF_HOME and the disk's space") from error
+        check = "BAKEOFF_HOME and the disk's space" if url.startswith("sqlite") else "BAKEOFF_DATABASE_URL"
+        raise BadInput(
+            f"cannot open the database {hide_password(url)}: {describe_cause(error)}. Check {check}"
+        ) from error
     return engine
+
+
+def hide_password(url: str) -> str:
+    """The URL as it may be shown."""
+    try:
+        shown = make_url(url)
+    except (ArgumentError, ValueError):
+        return "of an address that cannot be read"
+    query = {name: "***" if "password" in name else value for name, value in shown.query.items()}
+    return shown.set(query=query).render_as_string(hide_password=True)
+
+
+def describe_cause(error: BaseException) -> str:
+    """What went wrong, without the statement, its values or the rows it met."""
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
+def _name_driver(url: str) -> URL:
+    """The parsed URL, with psycopg for PostgreSQL where it names no driver.
+
+    Raises:
+        BadInput: it is no URL.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise BadInput("BAKEOFF_DATABASE_URL is not an address such as postgresql://USER:PASSWORD@HOST/NAME") from error
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername in ("postgresql", "postgres") else parsed
 
 
 @contextmanager

@@ -29,6 +29,24 @@ class NotAllowed(BakeoffError):
     """Something that the caller's key does not let them do."""
 
 
+class BadKey(BakeoffError):
+    """A request without an API key, or with one that does not open the service."""
+
+
+class TooBusy(BakeoffError):
+    """More is asked at once than can be answered, or than a key may ask for."""
+
+    def __init__(self, message: str, code: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.code = code
+        """OpenAI's `rate_limit_exceeded` for a key's own limit, `queue_full` for everyone's."""
+        self.retry_after_s = retry_after_s
+
+
+class TookTooLong(BakeoffError):
+    """An answer that was not finished within the service's time limit."""
+
+
 class NotReady(BakeoffError):
     """The thing can exist but has not been made yet; the message names the command that makes it."""
 
@@ -39,6 +57,10 @@ class ContextTooLong(BadInput):
 
 class EngineDown(BakeoffError):
     """The engine cannot answer now."""
+
+
+class DiskFull(BakeoffError):
+    """There is no room left to store something."""
 
 
 class Mismatch(BakeoffError):

@@ -101,7 +101,7 @@ class Job(Struct, frozen=True):
     worker: str
     """Host and process that runs it, or ran it last."""
     attempts: int
-    """Times it was started."""
+    """Times it was started and neither stopped by a wish nor handed back; see `bakeoff.worker.claims`."""
     progress: JobProgress
     result: dict[str, Any] | None
     """What the command printed with --json."""
@@ -126,6 +126,11 @@ class JobEvent(Struct, frozen=True):
     data: dict[str, Any]
 
 
+def new_job_id(prefix: str = "job-") -> str:
+    """A random id."""
+    return prefix + secrets.token_hex(12)
+
+
 def submit_job(
     connection: Connection,
     kind: JobKind,
@@ -135,14 +140,15 @@ def submit_job(
     is_heavy: bool,
     owner: str = "",
     details: Mapping[str, Any] | None = None,
-    prefix: str = "job-",
+    job_id: str | None = None,
 ) -> Job:
     """Write a job down as queued; a worker that sees it runs it.
 
     Args:
         arguments: words after `bakeoff`; the worker adds --json and reads the result from stdout.
+        job_id: from `new_job_id`, where it had to be known before.
     """
-    job_id = prefix + secrets.token_hex(12)
+    job_id = job_id or new_job_id()
     connection.execute(
         insert(jobs_table).values(
             id=job_id,
@@ -172,61 +178,78 @@ def find_job(connection: Connection, job_id: str) -> Job:
     """
     row = connection.execute(select(jobs_table).where(jobs_table.c.id == job_id)).mappings().first()
     if row is None:
-        raise NotFound(f"there is no job {job_id!r}; see them all with: bakeoff jobs list")
+        raise NotFound(f"there is no job {job_id!r}; see them all with: bakeoff jobs list", param="job_id")
     return _job(dict(row))
 
 
-def list_jobs(connection: Connection, kind: JobKind | None = None, statuses: Sequence[JobStatus] = ()) -> list[Job]:
+def list_jobs(
+    connection: Connection,
+    kind: JobKind | None = None,
+    statuses: Sequence[JobStatus] = (),
+    *,
+    prefix: str = "",
+    owner: str = "",
+    limit: int | None = None,
+) -> list[Job]:
     """Jobs, newest first.
 
     Args:
         kind: only of this kind.
         statuses: only of these; all where empty.
+        prefix: only those whose id begins so.
+        owner: only those that this key ordered; all where empty.
+        limit: most that are wanted.
     """
-    query = select(jobs_table).order_by(jobs_table.c.created_at.desc(), jobs_table.c.id.desc())
+    query = select(jobs_table).order_by(jobs_table.c.created_at.desc(), jobs_table.c.id.desc()).limit(limit)
     if kind is not None:
         query = query.where(jobs_table.c.kind == kind)
     if statuses:
         query = query.where(jobs_table.c.status.in_(statuses))
+    if prefix:
+        query = query.where(jobs_table.c.id.startswith(prefix, autoescape=True))
+    if owner:
+        query = query.where(jobs_table.c.owner == owner)
     return [_job(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def wish_job(connection: Connection, job_id: str, wish: Literal["cancel", "pause"]) -> Job:
-    """Ask for a job to be cancelled or paused; one that no worker has begun is so at once.
+    """Ask for a job to be cancelled or paused; one that no worker has begun is so at once. The last wish counts.
 
     Raises:
         NotFound: there is no such job.
-        BadInput: it has ended already, or is paused already.
+        BadInput: it has ended already, otherwise than wished.
     """
     job = _lock(connection, job_id)
-    if job.status in ENDED or (wish == "pause" and job.status == "paused"):
-        raise BadInput(f"job {job_id} is {job.status}: it cannot be {wish}{'d' if wish == 'pause' else 'led'} any more")
+    wished: JobStatus = "cancelled" if wish == "cancel" else "paused"
+    if job.status == wished:
+        return job
+    if job.status in ENDED:
+        raise BadInput(f"job {job_id} is {job.status}: it cannot be {wished} any more")
     rows = jobs_table.c.id == job_id
     if job.status == "running":
         connection.execute(update(jobs_table).where(rows).values(wish=wish))
         add_event(connection, job_id, f"{wish} was asked for")
         return find_job(connection, job_id)
-    now = datetime.now(UTC)
-    values = {"status": "cancelled", "finished_at": now} if wish == "cancel" else {"status": "paused"}
-    connection.execute(update(jobs_table).where(rows).values(wish="", **values))
-    add_event(connection, job_id, str(values["status"]))
+    ended = {"finished_at": datetime.now(UTC)} if wish == "cancel" else {}
+    connection.execute(update(jobs_table).where(rows).values(status=wished, wish="", **ended))
+    add_event(connection, job_id, wished)
     return find_job(connection, job_id)
 
 
 def resume_job(connection: Connection, job_id: str) -> Job:
-    """Queue a paused job again; it goes on where it stopped.
+    """Queue a paused job again; it goes on where it stopped. One that waits or runs goes on as it does.
 
     Raises:
         NotFound: there is no such job.
-        BadInput: it is not paused.
+        BadInput: it has ended.
     """
     job = _lock(connection, job_id)
-    if job.status == "running" and job.wish == "pause":
-        connection.execute(update(jobs_table).where(jobs_table.c.id == job_id).values(wish=""))
-    elif job.status == "paused":
-        connection.execute(update(jobs_table).where(jobs_table.c.id == job_id).values(status="queued", wish=""))
-    else:
+    if job.status in ENDED:
         raise BadInput(f"job {job_id} is {job.status}: only a paused job can be resumed")
+    if job.status != "paused" and not job.wish:
+        return job
+    status = "queued" if job.status == "paused" else job.status
+    connection.execute(update(jobs_table).where(jobs_table.c.id == job_id).values(status=status, wish="", attempts=0))
     add_event(connection, job_id, "resumed")
     return find_job(connection, job_id)
 

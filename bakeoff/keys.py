@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from advanced_alchemy.types import DateTimeUTC, JsonB
 from msgspec import Struct
-from sqlalchemy import Boolean, Column, Connection, String, Table, insert, select, update
+from sqlalchemy import Boolean, Column, Connection, Integer, String, Table, func, insert, select, update
 
 from bakeoff.database import metadata
 from bakeoff.errors import BadInput, NotFound
@@ -26,6 +26,7 @@ api_keys_table = Table(
     Column("hint", String(16), nullable=False),
     Column("groups", JsonB, nullable=False),
     Column("manages", Boolean, nullable=False),
+    Column("requests_per_minute", Integer),
     Column("created_at", DateTimeUTC, nullable=False),
     Column("expires_at", DateTimeUTC),
     Column("revoked_at", DateTimeUTC),
@@ -46,6 +47,8 @@ class ApiKey(Struct, frozen=True):
     manages: bool
     """Whether it may upload files, fill vector stores and train, beside asking."""
     created_at: datetime
+    requests_per_minute: int | None = None
+    """Of each replica; None: no limit of its own."""
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
@@ -65,6 +68,7 @@ def create_key(
     groups: Iterable[str] = (),
     *,
     manages: bool = False,
+    requests_per_minute: int | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key.
@@ -73,8 +77,10 @@ def create_key(
         what is known of it, and the key itself, which nobody can read again.
 
     Raises:
-        BadInput: an empty or too long name.
+        BadInput: an empty or too long name, or a limit below 1.
     """
+    if requests_per_minute is not None and requests_per_minute < 1:
+        raise BadInput("a key may ask at least once a minute", param="requests_per_minute")
     if not 1 <= len(name.strip()) <= 200:
         raise BadInput("a key needs a name of 1 to 200 characters: whose it is, or what for", param="name")
     secret = PREFIX + secrets.token_urlsafe(32)
@@ -85,11 +91,25 @@ def create_key(
         tuple(sorted(set(groups))),
         manages,
         datetime.now(UTC),
+        requests_per_minute,
         expires_at,
     )
     row = {field: getattr(key, field) for field in key.__struct_fields__}
     connection.execute(insert(api_keys_table).values({**row, "groups": list(key.groups), "sha256": hash_key(secret)}))
     return key, secret
+
+
+def count_changes(connection: Connection) -> tuple[int, datetime | None]:
+    """What differs after a key was made or revoked, at the price of one row."""
+    columns = api_keys_table.c
+    num_keys, revoked_at = connection.execute(select(func.count(columns.id), func.max(columns.revoked_at))).one()
+    return num_keys, revoked_at
+
+
+def has_valid_key(connection: Connection) -> bool:
+    """Whether any key opens the service now."""
+    now = datetime.now(UTC)
+    return any(key.is_valid(now) for key in list_keys(connection))
 
 
 def list_keys(connection: Connection) -> list[ApiKey]:
@@ -98,11 +118,9 @@ def list_keys(connection: Connection) -> list[ApiKey]:
     return [_key(dict(row)) for row in rows.mappings()]
 
 
-def find_key(connection: Connection, secret: str) -> ApiKey | None:
-    """The key that this secret is, revoked or not; None if there is none."""
-    query = select(api_keys_table).where(api_keys_table.c.sha256 == hash_key(secret))
-    row = connection.execute(query).mappings().first()
-    return None if row is None else _key(dict(row))
+def keys_by_hash(connection: Connection) -> dict[str, ApiKey]:
+    """Every key, revoked ones too, by what is stored of it; see `hash_key`."""
+    return {row["sha256"]: _key(dict(row)) for row in connection.execute(select(api_keys_table)).mappings()}
 
 
 def revoke_key(connection: Connection, id_or_name: str) -> ApiKey:

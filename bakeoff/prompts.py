@@ -9,7 +9,6 @@ adapters were trained on: raise PROMPTS_VERSION, which every manifest records.
 import re
 from collections.abc import Sequence
 
-from bakeoff.errors import BadInput
 from bakeoff.modes import Mode
 from bakeoff.records import Example, Message, Passage
 from bakeoff.tasks import ANSWER, Task, find_task
@@ -38,29 +37,35 @@ def render_messages(
 
     Args:
         mode: decides what is used; passages of a mode without retrieval are an error of the caller.
-        conversation: system messages (the caller's own instructions, kept after ours), then turns; the last is the
-            user's question.
+        conversation: system messages (the caller's own instructions, kept after ours), then turns, with the question
+            where `find_question` finds it; the calls of tools that came of it stay behind it.
         passages: best first; empty when retrieval found nothing, and the prompt then asks for a plain "I don't know".
         shots: worked examples, the nearest last.
-        task: what the last message asks for.
-
-    Raises:
-        BadInput: the conversation does not end with a user's message.
+        task: what the question asks for.
     """
     assert mode.uses_retrieval or not passages, f"{mode.name} takes no passages"
     assert mode.uses_shots or not shots, f"{mode.name} takes no shots"
-    instructions = [ROLE, *(message.content for message in conversation if message.role == "system")]
-    turns = [message for message in conversation if message.role != "system"]
-    if not turns or turns[-1].role != "user":
-        raise BadInput("the last message has to be the user's question (role 'user')", param="messages")
+    place = find_question(conversation)
+    instructions = [
+        ROLE,
+        *(turn.content for number, turn in enumerate(conversation) if turn.role == "system" and number != place),
+    ]
+    before = [turn for turn in conversation[:place] if turn.role != "system"]
+    after = [turn for turn in conversation[place + 1 :] if turn.role != "system"]
     shot_turns = [
         turn
         for shot in shots
         for turn in (Message("user", _ask(shot.question, find_task(shot.task))), Message("assistant", shot.answer))
     ]
-    question = turns[-1].content
+    question = conversation[place].content
     prompt = _ask_passages(question, passages, task) if mode.uses_retrieval else _ask(question, task)
-    return (Message("system", "\n".join(instructions)), *shot_turns, *turns[:-1], Message("user", prompt))
+    return (Message("system", "\n".join(instructions)), *shot_turns, *before, Message("user", prompt), *after)
+
+
+def find_question(conversation: Sequence[Message]) -> int:
+    """Where the question stands: the user's last message, or the last of all where none is the user's."""
+    places = [number for number, message in enumerate(conversation) if message.role == "user"]
+    return places[-1] if places else len(conversation) - 1
 
 
 def pose_example(example: Example) -> list[Message]:

@@ -83,9 +83,11 @@ class _Chunk(Struct):
     error: dict[str, Any] | None = None
 
 
-def open_client(url: str) -> httpx.Client:
+def open_client(url: str, api_key: str = "") -> httpx.Client:
     """A client of the service at this base address, with or without `/v1`. Close it after use."""
-    return httpx.Client(base_url=url.rstrip("/").removesuffix("/v1"), timeout=TIMEOUT, trust_env=False)
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    base = url.rstrip("/").removesuffix("/v1")
+    return httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT, trust_env=False)
 
 
 def describe_model(client: httpx.Client, model: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def evaluate(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     fresh: bool = False,
     probe: Probe | None = None,
+    api_key: str = "",
 ) -> Summary:
     """Score modes on one sample of examples through a running service, and write the run folder.
 
@@ -70,6 +71,7 @@ def evaluate(
         max_tokens: where a completion is cut.
         fresh: measure anew in a folder of its own, though a run of the same content is there.
         probe: tries instructions hidden in passages; asked once a run.
+        api_key: of the service, where it asks for one.
 
     Raises:
         BadInput: no mode, or one named twice; no example.
@@ -83,7 +85,7 @@ def evaluate(
     if not names or len(set(names)) != len(names):
         raise BadInput(f"modes {', '.join(names)!r}: name at least one, each once", param="modes")
     sample = sample_examples(examples, limit, seed)
-    with open_client(url) as client:
+    with open_client(url, api_key) as client:
         models = {name: describe_model(client, f"{domain}/{name}") for name in names}
         _check_ready(domain, models)
         plan = Plan(domain, models, sample, seed, max_tokens)

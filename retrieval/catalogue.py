@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from bakeoff.database import in_parts
 from bakeoff.domains import find_domain
@@ -75,6 +75,32 @@ def document_ids(connection: Connection, domain: str) -> set[str]:
     """Ids of the documents that the domain holds now; empty where there is no such domain."""
     table = documents_table.c
     return set(connection.scalars(select(table.id).where(table.domain == domain, table.died == ALIVE)))
+
+
+def documents_of_upload(connection: Connection, domain: str, upload: str, *, ever: bool = False) -> list[str]:
+    """Ids of the documents that an uploaded file is, in its order; see `documents.read_upload`.
+
+    Args:
+        ever: those of the past too.
+    """
+    table = documents_table.c
+    query = select(table.id).where(
+        table.domain == domain, or_(table.id == upload, table.id.startswith(upload + "#", autoescape=True))
+    )
+    found = set(connection.scalars(query if ever else query.where(table.died == ALIVE)))
+    return sorted(found, key=lambda name: (len(name), name))
+
+
+def count_bytes(connection: Connection, domain: str, ids: Sequence[str]) -> int:
+    """What the chunks of these documents take as they are now: their texts and vectors."""
+    table = chunks_table.c
+    total = 0
+    for part in in_parts(ids):
+        query = select(func.sum(func.length(table.text) + func.length(table.vector))).where(
+            table.domain == domain, table.died == ALIVE, table.document_id.in_(part)
+        )
+        total += int(connection.scalar(query) or 0)
+    return total
 
 
 def document_origins(connection: Connection, domain: str) -> dict[str, str]:

@@ -29,6 +29,10 @@ _REASONS_SHOWN = 3
 _TITLE = re.compile(r"\s*#{1,3} +(\S.*)")
 
 
+class UnsupportedKind(BadInput):
+    """A file of a kind that is not read."""
+
+
 class Read(Struct, frozen=True):
     """A document as it was read."""
 
@@ -130,6 +134,34 @@ def read_changed(folder: Path, paths: Iterable[Path], converter: Converter | Non
     return _read_files(find_among(folder, paths, SUFFIXES), converter, 0)
 
 
+def read_upload(path: Path, name: str, document_id: str, converter: Converter) -> list[Read]:
+    """Read a file that is stored under another name than the one its owner gave it.
+
+    Args:
+        path: where it lies.
+        name: the owner's, which says what kind of file it is.
+        document_id: of the document it is; where it holds several, this and `#1`, `#2`, and so on.
+
+    Raises:
+        UnsupportedKind: no file of this kind is read.
+        BadInput: it cannot be read, and why.
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UnsupportedKind(f"{suffix or 'no suffix'} is not one of {_list_suffixes()}")
+    data = read_bytes(path)
+    if suffix == ".jsonl":
+        lines = _read_lines(decode_text(data), "", ())
+        return [
+            Read(msgspec.structs.replace(line.document, id=f"{document_id}#{number}"), line.groups)
+            for number, line in enumerate(lines.values(), start=1)
+        ]
+    document, _ = _read_whole(data, Path(name), converter)
+    document = msgspec.structs.replace(document, id=document_id, source=name)
+    _check(document, ())
+    return [Read(document)]
+
+
 def _read_files(files: Iterable[Found], converter: Converter | None, num_others: int) -> Reading:
     reads: dict[str, Read] = {}
     reports: list[FileReport] = []
@@ -160,12 +192,19 @@ def _read_file(file: Found, converter: Converter, taken: Container[str]) -> tupl
     origin = str(file.path.resolve())
     if suffix == ".jsonl":
         return _read_lines(decode_text(data), origin, taken), ""
+    document, note = _read_whole(data, Path(file.name), converter)
+    document = msgspec.structs.replace(document, origin=origin)
+    _check(document, taken)
+    return {document.id: Read(document)}, note
+
+
+def _read_whole(data: bytes, name: Path, converter: Converter) -> tuple[Document, str]:
+    """The one document that a file of this name is, and what was left out."""
+    suffix = name.suffix.lower()
     converted = _convert(suffix, data, converter)
     text = clean_text(converted.text)
-    title = clean_text(converted.title) or ("" if suffix in (".csv", ".xlsx") else _find_title(text)) or file.path.stem
-    document = Document(file.name, _shorten(title), text, file.name, origin)
-    _check(document, taken)
-    return {document.id: Read(document)}, converted.note
+    title = clean_text(converted.title) or ("" if suffix in (".csv", ".xlsx") else _find_title(text)) or name.stem
+    return Document(name.as_posix(), _shorten(title), text, name.as_posix()), converted.note
 
 
 def _read_lines(text: str, origin: str, taken: Container[str]) -> dict[str, Read]:

@@ -29,9 +29,9 @@ def search_text(conversation: Sequence[Message]) -> str:
     """The text to search for: the last question, after those that it refers to.
 
     Args:
-        conversation: at least one message; the last is the user's.
+        conversation: at least one message; the last is searched for where none is the user's.
     """
-    questions = [message.content for message in conversation if message.role == "user"]
+    questions = [message.content for message in conversation if message.role == "user"] or [conversation[-1].content]
     wanted = [questions[-1]]
     for earlier in reversed(questions[-1 - MAX_TURNS : -1]):
         if not leans_on_others(wanted[0]):

@@ -51,6 +51,10 @@ class SearchOptions(Struct, frozen=True, kw_only=True):
     """Of all passages together, as the embedder counts; the first passage is kept whatever its length. 0: no limit."""
     without: frozenset[str] = frozenset()
     """Documents to search as if they were not there."""
+    only: frozenset[str] | None = None
+    """Documents to search as if there were no others; None for all."""
+    reranks: bool = True
+    """Whether the reranker, where there is one, orders the best candidates anew."""
 
 
 class SearchResult(Struct, frozen=True):
@@ -132,7 +136,7 @@ class Retriever:
     ) -> list[tuple[str, Candidate]]:
         """What a search would choose from: document id and candidate, best first. For fitting a tuning."""
         view = self._view(domain, options.epoch)
-        visible = view.visible(options.groups, options.without)
+        visible = view.visible(options.groups, options.without, options.only)
         found = rank_candidates(view, visible, question, query, tuning.fusion, POOL, repeats=options.repeats)
         names = view.base.documents.names
         return [(names[int(view.documents[candidate.row])], candidate) for candidate in found]
@@ -164,13 +168,12 @@ class Retriever:
         self, domain: str, question: str, query: Vectors, options: SearchOptions, tuning: Tuning
     ) -> SearchResult:
         pool = max(POOL, 4 * options.top_k)
+        reranker = self._reranker if options.reranks else None
         for _ in range(_MAX_TRIES):
             view = self._view(domain, options.epoch)
-            visible = view.visible(options.groups, options.without)
+            visible = view.visible(options.groups, options.without, options.only)
             candidates = rank_candidates(view, visible, question, query, tuning.fusion, pool, repeats=options.repeats)
-            chosen = drop_joined(candidates)[
-                : options.top_k if self._reranker is None else max(RERANKED, options.top_k)
-            ]
+            chosen = drop_joined(candidates)[: options.top_k if reranker is None else max(RERANKED, options.top_k)]
             keys = view.base.rows.keys
             wanted = [int(keys[row]) for candidate in chosen for row in candidate.neighbours]
             with reading(self._engine) as connection:
@@ -191,8 +194,8 @@ class Retriever:
             for candidate in chosen
         ]
         scores = None
-        if self._reranker is not None and found:
-            scores = self._reranker.score(question, [one.text for one in found])
+        if reranker is not None and found:
+            scores = reranker.score(question, [one.text for one in found])
         if scores is not None:
             order = np.argsort(-np.array(scores), kind="stable")[: options.top_k].tolist()
             found, scores = [found[place] for place in order], [scores[place] for place in order]

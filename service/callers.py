@@ -9,6 +9,8 @@ from litestar import Request
 from msgspec import Struct
 
 from bakeoff.errors import NotAllowed, NotFound
+from bakeoff.keys import ApiKey
+from retrieval.permissions import caller_groups
 from service.answer import EVERY_CALLER
 
 STATE_KEY = "caller"
@@ -40,15 +42,25 @@ class Caller(Struct, frozen=True):
             NotFound: it belongs to another key.
         """
         if self.key_id and owner != self.key_id:
-            raise NotFound(f"there is no {what}")
+            raise NotFound(f"there is no {what}", param="id")
 
 
 OPEN = Caller()
 """Every caller of a service that asks for no keys."""
 
 
+def caller_of(key: ApiKey) -> Caller:
+    """Whoever comes with this key."""
+    return Caller(key.id, caller_groups(key.groups), key.manages)
+
+
 async def provide_caller(request: Request[Any, Any, Any]) -> Caller:
     """The dependency `caller`."""
+    return caller_in(request)
+
+
+def caller_in(request: Request[Any, Any, Any]) -> Caller:
+    """Whoever sent this request."""
     caller = request.scope.get("state", {}).get(STATE_KEY, OPEN)
     assert isinstance(caller, Caller)
     return caller

@@ -8,23 +8,27 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from bakeoff.artefacts import digest_of
+from bakeoff.errors import BadInput, TookTooLong
 from bakeoff.modes import ModelName
 from bakeoff.prompts import PROMPTS_VERSION
 from bakeoff.records import Delta, Message, Sampling
 from bakeoff.tasks import ANSWER, Task
-from service.answer import Answerer, Prepared
+from service.answer import EVERYTHING, Answerer, Narrowing, Prepared
 from service.callers import OPEN, Caller
+from service.facts import current_facts
 from service.generator import Generator
 from service.ledger import Answer, Ledger, now
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 Choices = AsyncGenerator[tuple[int, Delta], None]
 """(number of the choice, its next piece)."""
@@ -41,36 +45,151 @@ class Asked(Struct, frozen=True, kw_only=True):
     conversation: tuple[Message, ...]
     sampling: Sampling
     task: Task = ANSWER
+    narrowing: Narrowing = EVERYTHING
+    is_streamed: bool = True
+    """Whether the client reads the answer while it is made."""
     num_choices: int = 1
+    first_choice: int = 0
+    """Number of its first choice, where several questions are answered under one id."""
+    id: str = ""
+    """Of the answer; made up where there is none."""
     caller: Caller = OPEN
     user: str = ""
     metadata: dict[str, str] = {}
 
 
+class AskLimits(Struct, frozen=True):
+    """How much one request may ask."""
+
+    max_messages: int = 512
+    max_message_chars: int = 200_000
+    answer_timeout_s: float = 600
+    """From the request to the end of the answer; 0 for no limit."""
+
+
 class Exchanges:
     """Begins exchanges."""
 
-    def __init__(self, answerer: Answerer, generator: Generator, ledger: Ledger) -> None:
+    def __init__(
+        self, answerer: Answerer, generator: Generator, ledger: Ledger, limits: AskLimits | None = None
+    ) -> None:
         """Take what every exchange stands on."""
         self._answerer = answerer
         self._generator = generator
         self._ledger = ledger
+        self._limits = limits or AskLimits()
 
     async def begin(self, asked: Asked) -> "Exchange":
-        """Resolve the model, retrieve and render; see `Answerer.prepare` for what is refused."""
+        """Resolve the model, retrieve and render; see `Answerer.prepare` for what is refused.
+
+        Raises:
+            BadInput: too many messages, or too long a one.
+        """
         start = time.monotonic()
-        prepared = await self._answerer.prepare(asked.model, asked.conversation, asked.caller.groups, asked.task)
-        return Exchange(asked, prepared, self._answerer, self._generator.name, self._ledger, start)
+        _check_size(asked, self._limits)
+        prepared = await self._answerer.prepare(
+            asked.model, asked.conversation, asked.caller.groups, asked.task, asked.narrowing
+        )
+        deadline = start + self._limits.answer_timeout_s if self._limits.answer_timeout_s else None
+        return Exchange(asked, prepared, self._answerer, self._generator.name, self._ledger, start, deadline)
+
+
+async def merge(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
+    """Read several streams at once: (number of the stream, its next piece). Closing it closes them all."""
+    if len(streams) == 1:
+        async with aclosing(streams[0]) as stream:
+            async for piece in stream:
+                yield 0, piece
+        return
+    queue: asyncio.Queue[tuple[int, T] | Exception | None] = asyncio.Queue()
+
+    async def read(number: int, stream: AsyncGenerator[T, None]) -> None:
+        try:
+            async with aclosing(stream):
+                async for piece in stream:
+                    queue.put_nowait((number, piece))
+            queue.put_nowait(None)
+        except Exception as error:  # noqa: BLE001 - raised again by whoever reads the queue
+            queue.put_nowait(error)
+
+    readers = [asyncio.create_task(read(number, stream)) for number, stream in enumerate(streams)]
+    try:
+        num_running = len(readers)
+        while num_running:
+            entry = await queue.get()
+            if entry is None:
+                num_running -= 1
+            elif isinstance(entry, Exception):
+                raise entry
+            else:
+                yield entry
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+class _Bell:
+    """Rings once when an answer's time is over: one timer for all its deltas, of which there are many."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self._waiting: asyncio.Task[object] | None = None
+        self._is_over = False
+        loop = asyncio.get_running_loop()
+        wait_s = None if deadline is None else deadline - time.monotonic()
+        self._timer = None if wait_s is None else loop.call_later(wait_s, self._ring)
+
+    async def wait(self, deltas: AsyncGenerator[Delta, None]) -> Delta | None:
+        """The next delta, if there is one.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        if self._has_rung():
+            raise TimeoutError
+        task = self._waiting = asyncio.current_task()
+        try:
+            return await anext(deltas, None)
+        except asyncio.CancelledError:
+            if self._has_rung() and task is not None and not task.uncancel():
+                raise TimeoutError from None
+            raise
+        finally:
+            self._waiting = None
+
+    def stop(self) -> None:
+        """Ring no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _has_rung(self) -> bool:
+        return self._is_over
+
+    def _ring(self) -> None:
+        self._is_over = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
 
 class Exchange:
     """A question that is being answered."""
 
     def __init__(
-        self, asked: Asked, prepared: Prepared, answerer: Answerer, engine: str, ledger: Ledger, start: float
+        self,
+        asked: Asked,
+        prepared: Prepared,
+        answerer: Answerer,
+        engine: str,
+        ledger: Ledger,
+        start: float,
+        deadline: float | None = None,
     ) -> None:
-        """Remember; `choices` begins to generate."""
-        self.id = asked.prefix + secrets.token_hex(16)
+        """Remember; `choices` begins to generate.
+
+        Args:
+            deadline: when the answer has to be finished, of the same clock as `start`; None: whenever it is.
+        """
+        self.id = asked.id or asked.prefix + secrets.token_hex(16)
         self.created_at = now()
         self.asked = asked
         self.prepared = prepared
@@ -78,45 +197,20 @@ class Exchange:
         self._answerer = answerer
         self._ledger = ledger
         self._start = start
+        self._deadline = deadline
         self._prepared_at = time.monotonic()
+        facts = current_facts()
+        facts.answer_id, facts.domain = self.id, asked.model.domain
+        facts.mode, facts.adapter = asked.model.mode.name, prepared.adapter
 
     @property
     def created(self) -> int:
         """Seconds since 1970."""
         return int(self.created_at.timestamp())
 
-    async def choices(self) -> Choices:
+    def choices(self) -> Choices:
         """The deltas of every choice as they come. Closing the iterator stops them all."""
-        if self.asked.num_choices == 1:
-            async with aclosing(self._recorded(0)) as deltas:
-                async for delta in deltas:
-                    yield 0, delta
-            return
-        queue: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue()
-        readers = [asyncio.create_task(self._read(choice, queue)) for choice in range(self.asked.num_choices)]
-        try:
-            running = len(readers)
-            while running:
-                choice, piece = await queue.get()
-                if piece is None:
-                    running -= 1
-                elif isinstance(piece, BaseException):
-                    raise piece
-                else:
-                    yield choice, piece
-        finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
-
-    async def _read(self, choice: int, queue: asyncio.Queue[tuple[int, Delta | BaseException | None]]) -> None:
-        try:
-            async with aclosing(self._recorded(choice)) as deltas:
-                async for delta in deltas:
-                    queue.put_nowait((choice, delta))
-            queue.put_nowait((choice, None))
-        except Exception as error:  # noqa: BLE001 - raised again by whoever reads the queue
-            queue.put_nowait((choice, error))
+        return merge([self._recorded(choice) for choice in range(self.asked.num_choices)])
 
     async def _recorded(self, choice: int) -> AsyncGenerator[Delta, None]:
         """One choice, written down however it ends."""
@@ -125,28 +219,47 @@ class Exchange:
             sampling = msgspec.structs.replace(sampling, seed=(sampling.seed + choice) % 2**31)
         texts: list[str] = []
         first_at, last, error = 0.0, Delta(""), "left"
+        bell = _Bell(self._deadline)
         try:
-            async with aclosing(self._answerer.stream(self.prepared, sampling)) as deltas:
-                async for delta in deltas:
+            whole = not self.asked.is_streamed
+            async with aclosing(self._answerer.stream(self.prepared, sampling, whole=whole)) as deltas:
+                while (delta := await bell.wait(deltas)) is not None:
                     first_at = first_at or time.monotonic()
                     texts.append(delta.text)
                     if delta.finish_reason is not None:
                         last, error = delta, ""
                     yield delta
+        except TimeoutError as failure:
+            error = TookTooLong.__name__
+            limit_s = (self._deadline or self._start) - self._start
+            raise TookTooLong(
+                f"the answer was not finished within {limit_s:g} s, the limit of this service; "
+                "ask for less, for example with max_tokens"
+            ) from failure
         except Exception as failure:
             error = type(failure).__name__
             raise
         finally:
+            bell.stop()
             self._record(choice, sampling, "".join(texts), last, error or None, first_at)
 
     def _record(
         self, choice: int, sampling: Sampling, completion: str, last: Delta, error: str | None, first_at: float
     ) -> None:
         asked, prepared, end = self.asked, self.prepared, time.monotonic()
+        facts = current_facts()
+        facts.prompt_tokens += last.prompt_tokens
+        facts.cached_tokens += last.cached_tokens
+        facts.completion_tokens += last.completion_tokens
+        facts.engine_seconds += last.engine_seconds
+        facts.error = error or facts.error
+        if first_at:
+            first_token_ms = (first_at - self._start) * 1000
+            facts.first_token_ms = min(facts.first_token_ms or first_token_ms, first_token_ms)
         self._ledger.record(
             Answer(
                 id=self.id,
-                choice=choice,
+                choice=self.asked.first_choice + choice,
                 created_at=self.created_at,
                 route=asked.route,
                 owner=asked.caller.key_id,
@@ -178,3 +291,16 @@ class Exchange:
                 metadata=asked.metadata,
             )
         )
+
+
+_CONVERSATION_PARAM = {"completions": "prompt", "responses": "input"}
+
+
+def _check_size(asked: Asked, limits: AskLimits) -> None:
+    param = _CONVERSATION_PARAM.get(asked.route, "messages")
+    num_messages, longest = len(asked.conversation), max((len(turn.content) for turn in asked.conversation), default=0)
+    if num_messages > limits.max_messages:
+        raise BadInput(f"{num_messages} messages are more than the {limits.max_messages} a request may have", param)
+    if longest > limits.max_message_chars:
+        sentence = f"a message of {longest} characters is longer than the {limits.max_message_chars} it may have"
+        raise BadInput(sentence, param)

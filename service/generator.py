@@ -45,7 +45,13 @@ class Generator(Protocol):
         ...
 
     def stream(
-        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling, salt: str = ""
+        self,
+        messages: Sequence[Message],
+        adapter: str | None,
+        sampling: Sampling,
+        salt: str = "",
+        *,
+        whole: bool = False,
     ) -> AsyncGenerator[Delta, None]:
         """Generate. Closing the iterator (or cancelling the task that reads it) stops the generation.
 
@@ -54,6 +60,7 @@ class Generator(Protocol):
             adapter: digest, or None for the base model. Loaded on demand.
             sampling: greedy at temperature 0.
             salt: answers of different salts share no prefix cache, where engines are asked by strangers.
+            whole: nobody reads the answer before its end, so it may come as one delta.
 
         Raises:
             ContextTooLong: names the prompt's tokens and the window.

@@ -5,6 +5,7 @@ from typing import Literal
 from litestar import Response, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
 from msgspec import Struct
 
@@ -23,7 +24,17 @@ async def check_live() -> Health:
     return Health("ok")
 
 
-@get("/health/ready", operation_id="Ready", tags=["health"], sync_to_thread=True)
+@get(
+    "/health/ready",
+    operation_id="Ready",
+    tags=["health"],
+    sync_to_thread=True,
+    responses={
+        HTTP_503_SERVICE_UNAVAILABLE: ResponseSpec(
+            dict, generate_examples=False, description="It starts, or an error: the database does not answer"
+        )
+    },
+)
 def check_ready(answerer: NamedDependency[Answerer], state: State) -> Response[Health]:
     """Whether questions are answered: the engine runs and the database can be read."""
     answerer.list_models()

@@ -71,6 +71,8 @@ files_table = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("stored_as", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("status_details", Text),
     Column("created_at", DateTimeUTC, nullable=False),
     Column("expires_at", DateTimeUTC),
 )
@@ -81,6 +83,7 @@ vector_stores_table = Table(
     Column("id", String(80), primary_key=True),
     Column("owner", String(64), nullable=False),
     Column("domain", ForeignKey("domains.name", ondelete="CASCADE"), nullable=False),
+    Column("made_domain", Boolean, nullable=False),
     Column("name", String(256), nullable=False),
     Column("description", Text, nullable=False),
     Column("metadata", JsonB, nullable=False),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from corpus import CORPUS
 from live_service import DOMAIN, Live, fill_home, run_json
+from postgresql import postgres, postgres_server  # noqa: F401 - fixtures
 from sqlalchemy import Engine
 
 from bakeoff.cli.serve import running_service
@@ -55,6 +56,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     fill_home(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BAKEOFF_HOME", str(home))
-        with running_service(None, home) as url:
+        with running_service(None, home) as service:
             trained = run_json(home, "train", "--domain", DOMAIN, "--tokens", "6000")
-            yield Live(url, home, trained["adapter"])
+            yield Live(service.url, home, trained["adapter"])

@@ -1,9 +1,9 @@
 """Rows -> learned adapter weights: AdamW on one batch after another, resumable at any moment.
 
 The adapter's weights and the optimiser's state are float32; the model computes with a copy of them in its own type.
-Every 30 s the whole state goes to disk; a training that is started again with the same rows and seed goes on from there
-and ends where it would have ended. With patience, training stops when the validation loss has turned, and the weights
-of the lowest are what it hands on.
+Every 30 s, and when it is interrupted, the whole state goes to disk; a training that is started again with the same
+rows and seed goes on from there and ends where it would have ended. With patience, training stops when the validation
+loss has turned, and the weights of the lowest are what it hands on.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ from bakeoff.progress import Progress
 from training.batches import Batch, make_batches
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.curve import CurvePoint, Log
+from training.interruption import Interruption
 from training.model import check_parity, label_loss, validation_loss
 from training.recipe import Recipe
 from training.rows import Row
@@ -103,38 +104,42 @@ def learn(
     validation_steps = {round(len(steps) * part / recipe.validations) for part in range(1, recipe.validations + 1)}
     start, resumed_at = time.monotonic(), state.seconds
     written, tokens_before = start, state.tokens
-    while state.step < len(steps) and not (recipe.patience and state.worse >= recipe.patience):
-        step_rows = [[rows[position] for position in batch] for batch in steps[state.step]]
-        learning_rate = recipe.learning_rate * schedule_factor(state.step, len(steps), recipe)
-        loss_sum, num_labels, norm = take_step(model, weights, step_rows, recipe, learning_rate)
-        if not math.isfinite(loss_sum) or not math.isfinite(norm):
-            raise BakeoffError(
-                f"training stopped: the loss became {loss_sum / num_labels} (gradient norm {norm}) at step "
-                f"{state.step + 1} of {len(steps)}; lower learning_rate = {recipe.learning_rate:g} and train again"
-            )
-        state.step += 1
-        if state.step % max(1, TRIM_EVERY // recipe.accumulation) == 0 or state.step in validation_steps:
-            _trim_memory()
-        state.tokens += sum(len(row.ids) for batch in step_rows for row in batch)
-        state.loss_sum += loss_sum
-        state.num_labels += num_labels
-        now = time.monotonic()
-        rate = (state.tokens - tokens_before) / (now - start)
-        log.step(state.step, loss_sum / num_labels, learning_rate, norm, rate)
-        note = f"loss {loss_sum / num_labels:.3f}"
-        if state.step in validation_steps:
-            held_out = validation_loss(model, validation_rows, validation_batches)
-            point = CurvePoint(state.step, state.loss_sum / state.num_labels, held_out)
-            best = _keep_best(state, point, weights, best, recipe)
-            log.point(point)
-            watch(point)
-        if state.curve:
-            note += f", validation {state.curve[-1][2]:.3f}"
-        state.seconds = resumed_at + now - start
-        progress(state.step, len(steps), f"{note}, {rate:.0f} tokens/s, {_left(sum(lengths) - state.tokens, rate)}")
-        if now - written >= checkpoint_every_s and state.step < len(steps):
-            _write(checkpoint_path, weights, state, best if recipe.patience else {})
-            written = time.monotonic()
+    with Interruption() as interruption:
+        while state.step < len(steps) and not (recipe.patience and state.worse >= recipe.patience):
+            step_rows = [[rows[position] for position in batch] for batch in steps[state.step]]
+            learning_rate = recipe.learning_rate * schedule_factor(state.step, len(steps), recipe)
+            loss_sum, num_labels, norm = take_step(model, weights, step_rows, recipe, learning_rate)
+            if not math.isfinite(loss_sum) or not math.isfinite(norm):
+                raise BakeoffError(
+                    f"training stopped: the loss became {loss_sum / num_labels} (gradient norm {norm}) at step "
+                    f"{state.step + 1} of {len(steps)}; lower learning_rate = {recipe.learning_rate:g} and train again"
+                )
+            state.step += 1
+            if state.step % max(1, TRIM_EVERY // recipe.accumulation) == 0 or state.step in validation_steps:
+                _trim_memory()
+            state.tokens += sum(len(row.ids) for batch in step_rows for row in batch)
+            state.loss_sum += loss_sum
+            state.num_labels += num_labels
+            now = time.monotonic()
+            rate = (state.tokens - tokens_before) / (now - start)
+            log.step(state.step, loss_sum / num_labels, learning_rate, norm, rate)
+            note = f"loss {loss_sum / num_labels:.3f}"
+            if state.step in validation_steps:
+                held_out = validation_loss(model, validation_rows, validation_batches)
+                point = CurvePoint(state.step, state.loss_sum / state.num_labels, held_out)
+                best = _keep_best(state, point, weights, best, recipe)
+                log.point(point)
+                watch(point)
+            if state.curve:
+                note += f", validation {state.curve[-1][2]:.3f}"
+            state.seconds = resumed_at + now - start
+            progress(state.step, len(steps), f"{note}, {rate:.0f} tokens/s, {_left(sum(lengths) - state.tokens, rate)}")
+            if interruption.is_asked:
+                _write(checkpoint_path, weights, state, best if recipe.patience else {})
+                raise KeyboardInterrupt
+            if now - written >= checkpoint_every_s and state.step < len(steps):
+                _write(checkpoint_path, weights, state, best if recipe.patience else {})
+                written = time.monotonic()
     if recipe.patience:
         weights.load(best)  # the model, too, is the one that is handed on
     curve = tuple(CurvePoint(*point) for point in state.curve)
@@ -144,8 +149,18 @@ def learn(
 
 def make_steps(lengths: Sequence[int], recipe: Recipe, seed: int) -> list[list[Batch]]:
     """The batches of each optimiser step."""
+    if recipe.batch_rows:
+        return [
+            _cut_step(step, lengths, recipe, seed)
+            for step in make_batches([1] * len(lengths), recipe.batch_rows, seed, "grouped")
+        ]
     batches = make_batches(lengths, recipe.batch_tokens, seed, recipe.batching)
     return [batches[start : start + recipe.accumulation] for start in range(0, len(batches), recipe.accumulation)]
+
+
+def _cut_step(step: Batch, lengths: Sequence[int], recipe: Recipe, seed: int) -> list[Batch]:
+    batches = make_batches([lengths[position] for position in step], recipe.batch_tokens, seed, recipe.batching)
+    return [tuple(step[place] for place in batch) for batch in batches]
 
 
 def schedule_factor(step: int, num_steps: int, recipe: Recipe) -> float:

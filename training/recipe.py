@@ -62,6 +62,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """Rows of like length side by side, or rows of any length one after another."""
     batch_tokens: Annotated[int, Meta(ge=16)]
     """Tokens of one batch, padding included; a longer row is a batch by itself."""
+    batch_rows: Annotated[int, Meta(ge=0)]
+    """Rows of one optimiser step, computed in batches of `batch_tokens`; 0: `accumulation` batches are a step."""
     accumulation: Count
     """Batches of one optimiser step."""
     gradient_checkpointing: bool

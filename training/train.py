@@ -7,7 +7,7 @@ adapter and an interrupted one goes on. The database is left alone: whoever call
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bakeoff.errors import BadInput, NotFound
 from bakeoff.progress import Progress
 from bakeoff.records import Example
 from training.adapter import write_adapter
-from training.curve import measure_gaps
+from training.curve import CurvePoint, measure_gaps
 from training.data.leaks import Leak
 from training.facts import FindGroups, describe_learning, describe_rows, trace_lineage
 from training.loop import CHECKPOINT_EVERY_S, learn
@@ -44,6 +44,8 @@ class TrainResult(Struct, frozen=True):
     seconds: float
     report: str
     """Whether the training ended well, in words."""
+    step: int
+    """The step whose weights were kept."""
     resumed: bool = False
     """Whether the adapter was there already and nothing was trained."""
 
@@ -67,6 +69,7 @@ def train(
     find_shots: FindShots | None = None,
     find_groups: FindGroups = lambda _: {},
     leaks: Sequence[Leak] = (),
+    watch: Callable[[CurvePoint], None] = lambda _: None,
 ) -> TrainResult:
     """Train an adapter, or return the one that the same call made before.
 
@@ -83,6 +86,7 @@ def train(
         find_shots: training example -> the examples that few-shot rows put before it; wanted by recipes with such rows.
         find_groups: documents -> who may see them now; goes into the lineage.
         leaks: held-out questions that stand in train and were allowed to; the manifest says so for ever.
+        watch: called with each point of the curve.
 
     Raises:
         BakeoffError: examples, recipe, base model or disk cannot be used; or the loss is not a number.
@@ -130,6 +134,7 @@ def train(
         progress=progress,
         checkpoint_every_s=checkpoint_every_s,
         log_dir=folder / "tensorboard",
+        watch=watch,
     )
     gaps = measure_gaps(model, rows.rows, held_out)
     forgetting = measure_forgetting(model, tokenizer)
@@ -203,6 +208,7 @@ def _result_of(adapter: str, adapters_dir: Path, *, resumed: bool) -> TrainResul
         manifest["tokens"],
         manifest["seconds"],
         manifest["report"],
+        manifest["best_step"],
         resumed,
     )
 

@@ -203,6 +203,26 @@ def import_command(folder: Path, domain: str, as_json: bool) -> None:
         )
 
 
+@adapters_command.command("probe")
+@click.argument("digest")
+@json_option()
+def probe(digest: str, as_json: bool) -> None:
+    """Write down what PEFT computes for an adapter, so that the service can compare what vLLM serves.
+
+    The service does this by itself where a probe is missing.
+    """
+    from bakeoff.cli.probing import probe_adapter
+    from bakeoff.probes import probe_path
+
+    workspace = Workspace()
+    written = probe_adapter(workspace, digest)
+    path = probe_path(workspace.settings.home, written.name)
+    if as_json:
+        print_json({"probe": path, "pairs": len(written.pairs)})
+    else:
+        click.echo(f"{len(written.pairs)} targets of adapter {digest}, with it and without, are in {path}")
+
+
 def _set_open(digest: str, domain: str, event: EventName, reason: str, as_json: bool) -> None:
     from bakeoff.cli.promotion import look_up, note_event
 

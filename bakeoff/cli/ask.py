@@ -23,17 +23,18 @@ TIMEOUT_S = 600
 @json_option()
 def ask_command(question: str, domain: str, mode: str, url: str | None, max_tokens: int, as_json: bool) -> None:
     """Ask one QUESTION in one mode (greedily: the same question gets the same answer)."""
-    home = Workspace().settings.home
+    settings = Workspace().settings
     if url is None:
         say("Starting a private service (give --url to use one that runs) ...")
-    with running_service(url, home) as address:
+    with running_service(url, settings.home, api_key=settings.api_key) as service:
         body = {
             "model": f"{domain}/{mode}",
             "messages": [{"role": "user", "content": question}],
             "temperature": 0,
             "max_tokens": max_tokens,
         }
-        response = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=TIMEOUT_S)
+        address = f"{service.url}/v1/chat/completions"
+        response = httpx.post(address, json=body, headers=service.headers, timeout=TIMEOUT_S)
     answer: dict[str, Any] = response.json()
     if response.is_error:
         raise BakeoffError(answer["error"]["message"])

@@ -14,7 +14,7 @@ import httpx
 
 from bakeoff.cli.eval import DEFAULT_LIMIT, evaluate_modes, show_summary
 from bakeoff.cli.output import say, step
-from bakeoff.cli.serve import listen, running_service
+from bakeoff.cli.serve import Service, listen, running_service
 from bakeoff.cli.workspace import Workspace
 from bakeoff.errors import BakeoffError, EngineDown
 from bakeoff.examples import SPLITS, split_examples
@@ -58,8 +58,8 @@ def demo_command(port: int, exit_after: bool, tokens: int | None, limit: int, se
     with step(f"1/5 Indexing the sample domain {DOMAIN!r}"):
         _index(workspace, seed)
     say(f"2/5 Starting the service on http://127.0.0.1:{port} ...")
-    with running_service(None, workspace.settings.home, port) as url:
-        answer = _ask(url, "rag", "Is there free parking at A and B Guest House?")
+    with running_service(None, workspace.settings.home, port) as service:
+        answer = _ask(service, "rag", "Is there free parking at A and B Guest House?")
         say(f"    base, few-shot and rag answer since {time.monotonic() - started:.0f} s. rag says: {answer!r}")
         with step("3/5 Training an adapter"):
             budget = [] if tokens is None else ["--tokens", str(tokens)]
@@ -69,16 +69,16 @@ def demo_command(port: int, exit_after: bool, tokens: int | None, limit: int, se
             if not trained["promoted"]:
                 failed = " ".join(check["sentence"] for check in trained["gate"]["checks"] if not check["passed"])
                 raise BakeoffError(f"the adapter was not promoted: {failed}")
-            _ask(url, "hybrid", "Is there free parking at A and B Guest House?")
+            _ask(service, "hybrid", "Is there free parking at A and B Guest House?")
         with step("4/5 Scoring all modes on the same held-out questions"):
-            summary = evaluate_modes(workspace, url, DOMAIN, list(MODES.values()), limit=limit, seed=seed)
+            summary = evaluate_modes(workspace, service, DOMAIN, list(MODES.values()), limit=limit, seed=seed)
         show_summary(workspace, DOMAIN, summary)
         say(f"The whole took {time.monotonic() - started:.0f} s.")
         if exit_after:
             return
-        say(f"5/5 Serving on {url}: chat and report there, OpenAI API at {url}/v1. Ctrl-C ends.")
+        say(f"5/5 Serving on {service.url}: chat and report there, OpenAI API at {service.url}/v1. Ctrl-C ends.")
         try:
-            _serve_on(url)
+            _serve_on(service.url)
         except KeyboardInterrupt:
             say("Stopped.")
 
@@ -107,9 +107,10 @@ def _run(*words: str) -> Any:
     return json.loads(done.stdout)
 
 
-def _ask(url: str, mode: str, question: str) -> str:
+def _ask(service: Service, mode: str, question: str) -> str:
     body = {"model": f"{DOMAIN}/{mode}", "messages": [{"role": "user", "content": question}], "temperature": 0}
-    response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=ASK_TIMEOUT_S)
+    address = f"{service.url}/v1/chat/completions"
+    response = httpx.post(address, json=body, headers=service.headers, timeout=ASK_TIMEOUT_S)
     answer: dict[str, Any] = response.json()
     if response.is_error:
         raise EngineDown(f"{DOMAIN}/{mode} does not answer: {answer['error']['message']}")

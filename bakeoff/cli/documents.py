@@ -9,6 +9,7 @@ import click
 from bakeoff.cli.grants import grant, revoke
 from bakeoff.cli.history import purge, roll_back_command, show_epochs
 from bakeoff.cli.output import domain_option, group_option, json_option, print_json, progress_of, say
+from bakeoff.cli.queueing import queue_option, submit_this
 from bakeoff.cli.sync import sync
 from bakeoff.cli.workspace import Workspace
 
@@ -32,8 +33,12 @@ for command in (sync, show_epochs, roll_back_command, purge, grant, revoke):
     "Who may see them, and nobody else; may be repeated. Without it a new document is for everyone, and a known one "
     "keeps its groups."
 )
+@queue_option()
 @json_option()
-def add(paths: tuple[Path, ...], domain: str, groups: tuple[str, ...], as_json: bool) -> None:
+@click.pass_context
+def add(
+    context: click.Context, paths: tuple[Path, ...], domain: str, groups: tuple[str, ...], as_job: bool, as_json: bool
+) -> None:
     """Add documents: Markdown, text, HTML, PDF, DOCX, PPTX, XLSX, CSV, JSONL, or folders of them.
 
     JSONL holds a document a line: id, text, and optionally title, source, groups. Any other file is one document, named
@@ -46,6 +51,9 @@ def add(paths: tuple[Path, ...], domain: str, groups: tuple[str, ...], as_json: 
     from retrieval.store import add_documents
 
     workspace = Workspace()
+    if as_job:
+        submit_this(context, workspace, "ingest", domain, is_heavy=False, as_json=as_json)
+        return
     reading = read_documents(paths)
     wanted = {read.document.id: groups or read.groups for read in reading.reads}
     named = {document_id: names for document_id, names in wanted.items() if names is not None}

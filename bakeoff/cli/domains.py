@@ -5,9 +5,8 @@ import shutil
 import click
 
 from bakeoff.adapters import list_adapters
-from bakeoff.artefacts import indexes_dir, runs_dir
+from bakeoff.artefacts import delete_adapter_files, indexes_dir, runs_dir
 from bakeoff.cli.output import confirm, json_option, print_json, say
-from bakeoff.cli.promotion import delete_adapter_files
 from bakeoff.cli.workspace import Workspace
 from bakeoff.domains import delete_domain, find_domain, list_domains
 from bakeoff.modes import check_domain_name

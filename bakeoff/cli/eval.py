@@ -7,7 +7,8 @@ import click
 
 from bakeoff.artefacts import runs_dir
 from bakeoff.cli.output import domain_option, json_option, print_json, progress_of, say
-from bakeoff.cli.serve import running_service
+from bakeoff.cli.queueing import queue_option, submit_this
+from bakeoff.cli.serve import Service, running_service
 from bakeoff.cli.workspace import Workspace
 from bakeoff.domains import find_domain
 from bakeoff.errors import NotReady
@@ -46,8 +47,11 @@ def _parse_modes(_context: click.Context, _parameter: click.Parameter, value: st
     help="Questions asked once more of rag and hybrid with an instruction hidden in their document; 0: none.",
 )
 @click.option("--fresh", is_flag=True, help="Ask anew even if the same run was finished before.")
+@queue_option()
 @json_option()
+@click.pass_context
 def eval_command(
+    context: click.Context,
     domain: str,
     modes: list[Mode],
     limit: int,
@@ -56,6 +60,7 @@ def eval_command(
     max_tokens: int,
     injections: int,
     fresh: bool,
+    as_job: bool,
     as_json: bool,
 ) -> None:
     """Score modes on one seeded sample of test questions and say which wins, or that the data does not tell.
@@ -64,12 +69,16 @@ def eval_command(
     interrupted run goes on where it stopped.
     """
     workspace = Workspace()
+    if as_job:
+        submit_this(context, workspace, "eval", domain, is_heavy=True, as_json=as_json)
+        return
     if url is None:
         say("Starting a private service (give --url to use one that runs) ...")
-    with running_service(url, workspace.settings.home) as address:
+    settings = workspace.settings
+    with running_service(url, settings.home, api_key=settings.api_key) as service:
         summary = evaluate_modes(
             workspace,
-            address,
+            service,
             domain,
             modes,
             limit=limit,
@@ -86,7 +95,7 @@ def eval_command(
 
 def evaluate_modes(
     workspace: Workspace,
-    url: str,
+    service: Service,
     domain: str,
     modes: list[Mode],
     *,
@@ -96,7 +105,7 @@ def evaluate_modes(
     injections: int = DEFAULT_INJECTIONS,
     fresh: bool = False,
 ) -> "Summary":
-    """Ask the service at `url` the domain's test questions in each mode, and write the run folder.
+    """Ask the service the domain's test questions in each mode, and write the run folder.
 
     Raises:
         NotReady: the domain has no test examples.
@@ -130,7 +139,8 @@ def evaluate_modes(
 
     with progress_of("Asking") as progress:
         return evaluate(
-            url=url,
+            url=service.url,
+            api_key=service.api_key,
             domain=domain,
             modes=modes,
             examples=examples,

@@ -219,5 +219,7 @@ def _endpoint(url: str | None, api_key_env: str | None, home: Path) -> Iterator[
             yield client
         return
     say("Starting a private service ...")
-    with running_service(None, home) as base, httpx.Client(base_url=f"{base}/v1", timeout=TIMEOUT_S) as client:
-        yield client
+    with running_service(None, home) as service:
+        base = f"{service.url}/v1"
+        with httpx.Client(base_url=base, headers=service.headers, timeout=TIMEOUT_S) as client:
+            yield client

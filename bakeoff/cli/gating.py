@@ -23,6 +23,7 @@ from bakeoff.models import find_model, hash_model
 from bakeoff.records import Example
 
 if TYPE_CHECKING:
+    from bakeoff.probes import ProbePair
     from training.gate.parity import Score
     from training.gate.validation import Paired
 
@@ -56,6 +57,11 @@ def gate_adapter(
     def check_folder() -> None:
         check_adapter_folder(folder, base_dir, base_digest)
 
+    def record(pairs: "Sequence[ProbePair]") -> None:
+        from bakeoff.cli.probing import record_probe
+
+        record_probe(workspace, folder.name, base_digest, pairs)
+
     manifest: dict[str, Any] = {}
     rows = GateRows((), ())
     tokenizer = load_tokenizer(base_dir)
@@ -80,6 +86,7 @@ def gate_adapter(
             progress=progress,
             tolerance=TOLERANCES[settings.engine_precision],
             seen=seen,
+            probed=record if settings.vllm_urls else None,
         )
     if not report.passed and not was_folded:
         shutil.rmtree(folded, ignore_errors=True)

@@ -57,23 +57,28 @@ def roll_back_command(domain: str, epoch: int, as_json: bool) -> None:
 def purge(ids: tuple[str, ...], domain: str, yes: bool, as_json: bool) -> None:
     """Erase documents from every epoch, snapshot and log; nothing brings them back.
 
-    Answers of earlier runs that were made from them are erased too; adapters that may have learned them are named, to
-    be removed or trained again.
+    Answers that were made from them are erased too, of earlier runs and of the service; adapters that may have learned
+    them are named, to be removed or trained again.
     """
     from retrieval.history import purge_documents
     from retrieval.retriever import snapshots_folder
+    from service.archive import erase_answers_from
 
     workspace = Workspace()
     home = workspace.settings.home
     if not yes:
         confirm(f"Erase {', '.join(ids)} from every epoch of domain {domain}?")
     purged = purge_documents(workspace.engine, domain, ids, snapshots_folder(indexes_dir(home), domain))
+    num_answers = erase_answers_from(workspace.engine, domain, purged.chunk_ids)
     runs = _erase_answers(workspace, domain, set(ids))
     adapters = _find_learned(workspace, domain, set(ids))
     if as_json:
-        print_json({"purged": purged.documents, "epoch": purged.epoch, "runs": runs, "adapters": adapters})
+        counts = {"purged": purged.documents, "epoch": purged.epoch, "answers": num_answers}
+        print_json({**counts, "runs": runs, "adapters": adapters})
         return
     click.echo(f"{domain}: {', '.join(sorted(set(ids)))} erased from every epoch; epoch {purged.epoch}")
+    if num_answers:
+        click.echo(f"  {num_answers} stored answers made from them are erased")
     for name in runs:
         click.echo(f"  run {name}: answers made from them are erased, its report is removed")
     for digest in adapters:

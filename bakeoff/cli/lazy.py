@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 Commands = Mapping[str, tuple[str, str]]
-"""Name -> (module, one line of help); the module holds the command as `<name>_command`."""
+"""Name -> (module, one line of help); the module holds the command as `<name>_command`, with `_` for `-`."""
 
 
 class LazyGroup(click.Group):
@@ -26,7 +26,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self._by_name:
             return super().get_command(ctx, cmd_name)
         module = importlib.import_module(self._by_name[cmd_name][0])
-        command = getattr(module, f"{cmd_name}_command")
+        command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

@@ -13,6 +13,7 @@ import click
 from sqlalchemy.exc import OperationalError
 
 from bakeoff.cli.lazy import LazyGroup
+from bakeoff.cli.reporting import report_to
 from bakeoff.errors import BakeoffError
 
 COMMANDS = {
@@ -26,6 +27,12 @@ COMMANDS = {
     "adapters": ("bakeoff.cli.adapters", "Show, promote, roll back and remove adapters."),
     "eval": ("bakeoff.cli.eval", "Score modes side by side on held-out questions."),
     "ask": ("bakeoff.cli.ask", "Ask one question in one mode."),
+    "jobs": ("bakeoff.cli.jobs", "List, follow, cancel, pause and resume queued work."),
+    "worker": ("bakeoff.cli.worker", "Run queued work."),
+    "replay": ("bakeoff.cli.replay", "Ask a stored question again and compare the answers."),
+    "answers": ("bakeoff.cli.answers", "List, show and erase stored answers."),
+    "keys": ("bakeoff.cli.keys", "Make, list and revoke API keys."),
+    "vector-stores": ("bakeoff.cli.vector_stores", "Index the files that clients have put into vector stores."),
     "domains": ("bakeoff.cli.domains", "List and delete domains."),
     "models": ("bakeoff.cli.models", "Prepare the base model and the embedder."),
     "doctor": ("bakeoff.cli.doctor", "Check this machine and say what is missing."),
@@ -39,7 +46,8 @@ COMMANDS = {
 )
 @click.version_option(package_name="bakeoff")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
-def bakeoff(verbose: bool) -> None:
+@click.option("--progress-fd", type=click.IntRange(3), hidden=True, help="Of a job: report there, and end with stdin.")
+def bakeoff(verbose: bool, progress_fd: int | None) -> None:
     r"""Fine-tune it, retrieve it, or both? Compare the three on your documents and questions, then serve the winner.
 
     \b
@@ -51,6 +59,8 @@ def bakeoff(verbose: bool) -> None:
 
     State lives under BAKEOFF_HOME (default .bakeoff/ here).
     """
+    if progress_fd is not None:
+        report_to(progress_fd)
     level = logging.INFO if verbose else logging.WARNING
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns on import that CPUs have a slow path
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")

@@ -29,3 +29,17 @@ def prepare() -> None:
     with step("Converting the embedder"):
         name = workspace.embedder.name
     say(f"Base model: {folder}. Embedder: {find_embedder(settings)}, as {name}")
+
+
+@models_command.command("probe")
+def probe() -> None:
+    """Write down what the base model computes here, so that the service can compare what vLLM serves.
+
+    The service does this by itself where a probe is missing.
+    """
+    from bakeoff.cli.probing import probe_base
+    from bakeoff.probes import probe_path
+
+    workspace = Workspace()
+    written = probe_base(workspace)
+    say(f"{len(written.pairs)} targets of the base model are in {probe_path(workspace.settings.home, written.name)}")

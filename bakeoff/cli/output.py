@@ -10,6 +10,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
+from bakeoff.cli.reporting import report
 from bakeoff.errors import BadInput, BakeoffError
 from bakeoff.modes import DOMAIN_PATTERN, check_domain_name
 from bakeoff.progress import Progress
@@ -32,6 +33,7 @@ def say(text: str) -> None:
 def step(title: str) -> Iterator[None]:
     """Say what begins, and how long it took."""
     say(f"{title} ...")
+    report(title)
     start = time.monotonic()
     yield
     say(f"{title}: done in {time.monotonic() - start:.1f} s")
@@ -39,7 +41,22 @@ def step(title: str) -> Iterator[None]:
 
 @contextmanager
 def progress_of(title: str) -> Iterator[Progress]:
-    """A progress callback (done, in all, note): a bar on a terminal, a line every few seconds elsewhere."""
+    """A progress callback (done, in all, note): a bar on a terminal, a line every few seconds elsewhere.
+
+    A worker that runs the command as a job is told too, through the pipe it gave; see `reporting`.
+    """
+    report(title)
+    with _shown(title) as show:
+
+        def tell(done: int, total: int, note: str) -> None:
+            report(title, done, total, note)
+            show(done, total, note)
+
+        yield tell
+
+
+@contextmanager
+def _shown(title: str) -> Iterator[Progress]:
     if sys.stderr.isatty():
         with tqdm(desc=title, file=sys.stderr, leave=True, dynamic_ncols=True, disable=False) as bar:
 

@@ -36,6 +36,16 @@ if TYPE_CHECKING:
     help="TOML recipe; the default one, training/recipes/preferences.toml, explains every knob.",
 )
 @click.option("--seed", default=0, show_default=True, help="Draws the held-out questions, the order and the weights.")
+@click.option("--epochs", type=click.IntRange(1, 1000), help="Times that every vote is learned from.")
+@click.option("--batch-size", type=click.IntRange(2, 1024), help="Pairs, thumbs or completions of one step.")
+@click.option("--beta", type=click.FloatRange(0), help="How strongly the adapter is held to where it started.")
+@click.option(
+    "--learning-rate-multiplier",
+    "rate_factor",
+    type=click.FloatRange(0, min_open=True),
+    metavar="FACTOR",
+    help="Times the recipe's learning rate.",
+)
 @click.option("--fresh", is_flag=True, help="Train anew even if the very same training was finished before.")
 @json_option()
 def preferences_command(
@@ -47,6 +57,10 @@ def preferences_command(
     rule: str | None,
     recipe: Path | None,
     seed: int,
+    epochs: int | None,
+    batch_size: int | None,
+    beta: float | None,
+    rate_factor: float | None,
     fresh: bool,
     as_json: bool,
 ) -> None:
@@ -65,6 +79,8 @@ def preferences_command(
         rule=rule,
         recipe=recipe,
         seed=seed,
+        overrides={"num_epochs": epochs, "batch_size": batch_size, "beta": beta},
+        rate_factor=rate_factor,
         fresh=fresh,
     )
     if as_json:
@@ -95,8 +111,16 @@ def learn_from_people(
     recipe: Path | None,
     seed: int,
     fresh: bool,
+    overrides: Mapping[str, object] | None = None,
+    rate_factor: float | None = None,
 ) -> "PreferenceResult":
     """Train on a file of judgements and register the adapter, without promoting it.
+
+    A domain that does not exist yet is made when the adapter is registered, where `start` is `base`.
+
+    Args:
+        overrides: knobs of the recipe; None leaves a knob as the recipe has it.
+        rate_factor: times the recipe's learning rate.
 
     Raises:
         BadInput: the file or the options cannot be used.
@@ -104,7 +128,9 @@ def learn_from_people(
     """
     from bakeoff.adapters import register_adapter
     from bakeoff.artefacts import adapters_dir
+    from bakeoff.cli.reporting import report_metrics
     from bakeoff.database import reading
+    from bakeoff.domains import ensure_domain
     from bakeoff.errors import BadInput
     from bakeoff.models import find_model, hash_model
     from retrieval.audience import groups_on_record
@@ -115,7 +141,10 @@ def learn_from_people(
 
     if reward_model and rule:
         raise BadInput("name what pays either with --reward-model or with --reward, not with both", "reward-model")
-    loaded = load_preference_recipe(method, recipe)
+    knobs = {name: value for name, value in (overrides or {}).items() if value is not None}
+    if rate_factor is not None:
+        knobs["learning_rate"] = load_preference_recipe(method, recipe).learning_rate * rate_factor
+    loaded = load_preference_recipe(method, recipe, knobs)
     preferences = read_preferences(file, domain)
     if preferences.num_elsewhere:
         say(f"{preferences.num_elsewhere} lines of other domains are left out.")
@@ -145,8 +174,12 @@ def learn_from_people(
             reward=find_reward_model(home, reward_model) if reward_model else rule or "",
             fresh=fresh,
         )
+    if result.train_loss is not None:
+        report_metrics({"step": result.step, "train_loss": result.train_loss, "valid_loss": None})
     if result.kind == "adapter":
         with workspace.engine.begin() as connection:
+            if start == "base":
+                ensure_domain(connection, domain)
             register_adapter(connection, domain, result.digest)
     return result
 
@@ -178,9 +211,11 @@ def _find_start(workspace: Workspace, domain: str, start: str) -> Path | None:
     from bakeoff.adapters import find_adapter
     from bakeoff.domains import find_domain
 
+    if start == "base":
+        return None
     with workspace.engine.connect() as connection:
         found = find_domain(connection, domain)
         digest = found.adapter if start == "promoted" else start
-        if start == "base" or digest is None:
+        if digest is None:
             return None
         return find_adapter(connection, workspace.settings.home, domain, digest).path

@@ -5,10 +5,8 @@ folder and the folded weights of a removed adapter are deleted. A crash in betwe
 never a domain without its adapter. A folder that must not serve is refused before the gate, whatever the reason.
 """
 
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,7 +25,7 @@ from bakeoff.adapters import (
     tell_history,
     unregister_adapter,
 )
-from bakeoff.artefacts import adapters_dir, peek_manifest
+from bakeoff.artefacts import delete_adapter_files, peek_manifest
 from bakeoff.card import describe_adapter, write_card
 from bakeoff.cli.output import say
 from bakeoff.cli.workspace import Workspace
@@ -108,12 +106,6 @@ def remove_adapter(workspace: Workspace, adapter: Adapter, reason: str = "") -> 
         is_last = unregister_adapter(connection, adapter.domain, adapter.digest, reason)
     if is_last:
         delete_adapter_files(workspace.settings.home, adapter.digest)
-
-
-def delete_adapter_files(home: Path, digest: str) -> None:
-    """Delete an adapter's folder and its folded weights."""
-    for folder in (adapters_dir(home) / digest, *(home / "engines").glob(f"{digest}-*")):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_files(workspace: Workspace, adapter: Adapter) -> None:

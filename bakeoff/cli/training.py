@@ -10,7 +10,7 @@ from bakeoff.cli.output import say
 from bakeoff.cli.workspace import Workspace
 from bakeoff.database import reading
 from bakeoff.errors import BadInput
-from bakeoff.examples import split_examples
+from bakeoff.examples import cut_validation, split_examples
 from bakeoff.models import find_model, hash_model
 from bakeoff.records import Example, Passage
 
@@ -34,17 +34,24 @@ class Material(Struct, frozen=True):
     find_groups: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
 
-def gather_material(workspace: Workspace, domain: str, seed: int) -> Material:
+def gather_material(
+    workspace: Workspace, domain: str, seed: int, files: tuple[Path, Path | None] | None = None
+) -> Material:
     """Collect what a training of this domain needs.
 
+    Args:
+        files: of training and of validation examples, in place of the domain's splits, to which nothing is added.
+
     Raises:
+        BadInput: a file of examples cannot be used.
         NotFound: no such domain.
         NotReady: it has no training examples, or the base model is missing.
     """
     from retrieval.audience import groups_on_record
     from retrieval.shots import nearest_shots
 
-    train_examples, validation_examples = workspace.splits(domain, seed)
+    splits = workspace.splits(domain, seed) if files is None else _read_files(*files, seed)
+    train_examples, validation_examples = splits
     base_dir = find_model(workspace.settings)
     num_shots = workspace.settings.num_shots
     learned = {example.id for example in train_examples}
@@ -67,6 +74,15 @@ def gather_material(workspace: Workspace, domain: str, seed: int) -> Material:
         find_shots,
         find_groups,
     )
+
+
+def _read_files(train_file: Path, validation_file: Path | None, seed: int) -> tuple[list[Example], list[Example]]:
+    from training.data.formats import read_file
+
+    train_examples = read_file(train_file)
+    if validation_file is not None:
+        return train_examples, read_file(validation_file)
+    return cut_validation(train_examples, seed)
 
 
 def refuse_leaks(

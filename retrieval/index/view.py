@@ -88,16 +88,19 @@ class View:
         """Rows that live in this epoch no more."""
         return self.size - int(np.count_nonzero(self._alive))
 
-    def visible(self, groups: frozenset[str], without: Collection[str] = ()) -> Visible:
+    def visible(
+        self, groups: frozenset[str], without: Collection[str] = (), only: Collection[str] | None = None
+    ) -> Visible:
         """Which rows these groups may see.
 
         Args:
             without: documents to search as if they were not there.
+            only: documents to search as if there were no others; None for all.
         """
-        if without:
-            numbers = map(self.base.documents.find, without)
-            hidden = np.array([number for number in numbers if number is not None], np.int32)
-            mask = self.visible(groups).mask & ~np.isin(self.documents, hidden)
+        if without or only is not None:
+            mask = self.visible(groups).mask & ~self._rows_of(without)
+            if only is not None:
+                mask &= self._rows_of(only)
             return Visible(mask, self._count(mask))
         with self._lock:
             found = self._visible.get(groups)
@@ -155,6 +158,10 @@ class View:
     def documents(self) -> NDArray[np.int32]:
         """(size,) number of each row's document."""
         return self.base.rows.documents[: self.size]
+
+    def _rows_of(self, ids: Collection[str]) -> Mask:
+        numbers = map(self.base.documents.find, ids)
+        return np.isin(self.documents, np.array([number for number in numbers if number is not None], np.int32))
 
     @cached_property
     def _alive(self) -> Mask:

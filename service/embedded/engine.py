@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from bakeoff.errors import EngineDown
+from bakeoff.errors import BadInput, EngineDown
 from bakeoff.records import Sampling
 from service.embedded.protocol import Cancel, FromWorker, Progress, Ready, Submit, ToWorker, WorkerOptions
 
@@ -61,6 +61,7 @@ class Engine:
 
         Raises:
             EngineDown: the worker is gone, or has no room for the request.
+            BadInput: it does not take these parameters.
         """
         if not self.is_alive:
             raise EngineDown(f"the engine of {self.name} has stopped. Try again; it starts with the next request")
@@ -78,6 +79,11 @@ class Engine:
                     sampling.temperature,
                     sampling.top_p,
                     secrets.randbits(31) if sampling.seed is None else sampling.seed,
+                    sampling.frequency_penalty,
+                    sampling.presence_penalty,
+                    sampling.top_logprobs is not None,
+                    "" if sampling.json_schema is None else msgspec.json.encode(sampling.json_schema).decode(),
+                    sampling.extras,
                 )
             )
             while not is_finished:
@@ -85,6 +91,10 @@ class Engine:
                 if progress is None:
                     raise EngineDown(f"the engine of {self.name} stopped while it was answering. Try again")
                 is_finished = progress.finish != ""
+                if progress.finish == "refused":
+                    raise BadInput(
+                        f"the engine does not take these parameters: {progress.reason.strip().splitlines()[-1]}"
+                    )
                 if progress.finish == "dropped":
                     raise EngineDown("the engine's key/value cache is full. Raise BAKEOFF_ENGINE_CACHE_MIB")
                 yield progress

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,21 +17,26 @@ import msgspec
 from bakeoff.adapter_files import check_template
 from bakeoff.chat_template import load_tokenizer, prompt_ids
 from bakeoff.errors import BadInput, ContextTooLong, EngineDown, Mismatch
-from bakeoff.records import Delta, Message, Sampling
+from bakeoff.records import Delta, Message, Sampling, TokenLogprob
 from service.embedded.engine import Engine, open_engine
 from service.embedded.export import find_export
 from service.embedded.fold import fold_adapter
+from service.embedded.json_schemas import check_schema
 from service.embedded.manifest import EngineManifest, read_manifest
-from service.embedded.protocol import WorkerOptions
+from service.embedded.protocol import EXTRAS, WorkerOptions
 from service.embedded.runtime import BLOCK_TOKENS, Precision, count_blocks
 from service.embedded.scoring import score_tokens
 from service.embedded.text import TextStream
+from service.embedded.vocabulary import LogprobStream, TokenBytes, convert_tokenizer
 
 LOCK_FILE = "turn.lock"
 
 
 class EmbeddedGenerator:
     """Serves a base model and its adapters from worker processes. Implements `service.generator.Generator`."""
+
+    max_running = 32
+    """Questions at once that suit it; more wait in line, see `service.limits`."""
 
     def __init__(
         self,
@@ -69,6 +75,8 @@ class EmbeddedGenerator:
         self._base_folder = engine_dir
         self._manifest: EngineManifest | None = None
         self._tokenizer: Any = None
+        self._tokenizer_folder: Path | None = None
+        self._bytes_of: TokenBytes | None = None
         self.eos_tokens: list[int] = []
 
     @property
@@ -78,8 +86,9 @@ class EmbeddedGenerator:
 
     @property
     def supports(self) -> frozenset[str]:
-        """Nothing beyond the plain parameters yet."""
-        return frozenset()
+        """Of log-probabilities only those of the chosen tokens; forms of an answer where the tokenizer allows it."""
+        forms = {"response_format"} if self._tokenizer_folder is not None else set()
+        return EXTRAS | {"logprobs", "frequency_penalty", "presence_penalty"} | forms
 
     @property
     def window(self) -> int:
@@ -115,16 +124,24 @@ class EmbeddedGenerator:
             self._engines.pop(adapter).retire()
 
     async def stream(
-        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling, salt: str = ""
+        self,
+        messages: Sequence[Message],
+        adapter: str | None,
+        sampling: Sampling,
+        salt: str = "",
+        *,
+        whole: bool = False,
     ) -> AsyncGenerator[Delta, None]:
         """Generate. Closing the iterator stops the generation.
 
         Raises:
             ContextTooLong: prompt and max_tokens together exceed the window.
-            BadInput: sampling outside its range.
+            BadInput: sampling outside its range, or a JSON schema that no answer can be held to.
             EngineDown: the worker process ended.
         """
         _check_sampling(sampling)
+        if sampling.json_schema is not None:
+            check_schema(sampling.json_schema)
         prompt = self.tokenize(messages)
         if len(prompt) + sampling.max_tokens > self.window:
             raise ContextTooLong(
@@ -134,18 +151,26 @@ class EmbeddedGenerator:
             )
         engine = await self._engine(adapter)
         text = TextStream(self._decode, sampling.stop)
+        assert self._bytes_of is not None
+        logprobs = LogprobStream(self._bytes_of)
         async with aclosing(engine.stream(prompt, self.eos_tokens, sampling)) as events:
             async for event in events:
                 piece = text.feed(event.tokens)
-                if event.finish or text.is_stopped:
+                is_last = bool(event.finish) or text.is_stopped
+                if is_last:
                     piece += text.finish()
+                likely: tuple[TokenLogprob, ...] = ()
+                if sampling.top_logprobs is not None:
+                    likely = logprobs.feed(event.tokens, event.logprobs, piece)
+                if is_last:
                     finish: Literal["stop", "length"] = "length"
                     if text.is_stopped or event.finish == "stop":
                         finish = "stop"
-                    yield Delta(piece, finish, len(prompt), text.num_tokens, event.cached_tokens)
+                    counts = (len(prompt), text.num_tokens, event.cached_tokens)
+                    yield Delta(piece, finish, *counts, likely, engine_seconds=event.engine_seconds)
                     return
-                if piece:
-                    yield Delta(piece)
+                if piece or likely:
+                    yield Delta(piece, logprobs=likely)
 
     def tokenize(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the prompt, as the chat template makes them, up to where the answer starts."""
@@ -201,6 +226,7 @@ class EmbeddedGenerator:
             num_blocks=self._num_blocks(manifest),
             num_threads=self._threads,
             lock_path=str(self._cache_dir / LOCK_FILE),
+            tokenizer_folder=str(self._tokenizer_folder or ""),
         )
         engine = await open_engine(adapter or manifest.base_model, options)
         self._engines[adapter] = engine
@@ -219,7 +245,13 @@ class EmbeddedGenerator:
         self._base_folder = find_export(self._model_dir, self._engine_dir, self._precision)
         self._tokenizer = load_tokenizer(self._model_dir)
         self.eos_tokens = _read_eos_tokens(self._model_dir, self._tokenizer.eos_token_id)
-        self._manifest = read_manifest(self._base_folder)
+        manifest = read_manifest(self._base_folder)
+        self._bytes_of = TokenBytes(self._tokenizer)
+        self._cache_dir.mkdir(parents=True, exist_ok=True)
+        self._tokenizer_folder = convert_tokenizer(
+            self._tokenizer, self._cache_dir / f"tokenizer-{manifest.base_digest[:16]}-{version('openvino-tokenizers')}"
+        )
+        self._manifest = manifest
 
     def _started(self) -> EngineManifest:
         if self._manifest is None:
@@ -238,6 +270,9 @@ def _check_sampling(sampling: Sampling) -> None:
         raise BadInput(f"max_tokens is {sampling.max_tokens}; it must be at least 1", param="max_tokens")
     if not 0 <= sampling.temperature <= 2:
         raise BadInput(f"temperature is {sampling.temperature}; it must be from 0 to 2", param="temperature")
+    least = sampling.extras.get("min_tokens", 0)
+    if least > sampling.max_tokens:
+        raise BadInput(f"min_tokens is {least}, more than max_tokens, {sampling.max_tokens}", param="min_tokens")
     if not 0 < sampling.top_p <= 1:
         raise BadInput(f"top_p is {sampling.top_p}; it must be above 0 and at most 1", param="top_p")
 

@@ -68,7 +68,13 @@ def count_blocks(shape: CacheShape, precision: Precision, cache_mib: int) -> int
 
 
 def open_pipeline(
-    folder: Path, precision: Precision, num_blocks: int, num_threads: int, *, keeps_prefixes: bool = True
+    folder: Path,
+    precision: Precision,
+    num_blocks: int,
+    num_threads: int,
+    tokenizer_folder: Path | None = None,
+    *,
+    keeps_prefixes: bool = True,
 ) -> genai.ContinuousBatchingPipeline:
     """Compile the model of a folder for continuous batching.
 
@@ -77,6 +83,7 @@ def open_pipeline(
         precision: the one it was written in.
         num_blocks: size of the key/value cache.
         num_threads: 0 takes every core.
+        tokenizer_folder: written by `convert_tokenizer`, for answers in a given form.
         keeps_prefixes: off for scoring, where every prompt token must be computed.
     """
     scheduler = genai.SchedulerConfig()
@@ -86,7 +93,11 @@ def open_pipeline(
     scheduler.max_num_batched_tokens = 512
     scheduler.dynamic_split_fuse = True
     scheduler.enable_prefix_caching = keeps_prefixes
-    return genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", _properties(precision, num_threads))
+    properties = _properties(precision, num_threads)
+    if tokenizer_folder is None:
+        return genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties)
+    tokenizer = genai.Tokenizer(tokenizer_folder)
+    return genai.ContinuousBatchingPipeline(folder, tokenizer, scheduler, "CPU", **properties)
 
 
 def _properties(precision: Precision, num_threads: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import fcntl
 import select
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ class _Running:
         self.num_prompt = len(tokens)
         self.tokens = tokens
         self.cached_tokens = cached_tokens
+        self.engine_seconds = 0.0
 
 
 class Inbox:
@@ -65,22 +67,33 @@ class Inbox:
 
 def serve(channel: socket.socket, options: WorkerOptions) -> None:
     """Load the model, say so, and answer until the other side closes the socket."""
-    pipeline = open_pipeline(Path(options.folder), options.precision, options.num_blocks, options.num_threads)
+    tokenizer_folder = Path(options.tokenizer_folder) if options.tokenizer_folder else None
+    pipeline = open_pipeline(
+        Path(options.folder), options.precision, options.num_blocks, options.num_threads, tokenizer_folder
+    )
     ledger = PrefixLedger(options.num_blocks)
     inbox = Inbox(channel)
     running: dict[int, _Running] = {}
     channel.sendall(msgspec.json.encode(Ready()) + b"\n")
     with Path(options.lock_path).open("w") as lock:
         while (messages := inbox.read(wait=not running)) is not None:
+            refused: list[Progress] = []
             for message in messages:
                 if isinstance(message, Submit):
-                    running[message.request_id] = _submit(pipeline, ledger, message)
+                    try:
+                        running[message.request_id] = _submit(pipeline, ledger, message)
+                    except (RuntimeError, TypeError, ValueError) as error:
+                        refused.append(Progress(message.request_id, [], 0, "refused", reason=str(error)))
                 elif message.request_id in running:
                     running.pop(message.request_id).handle.cancel()
             if pipeline.has_non_finished_requests():
                 with _turn(lock):
+                    start = time.perf_counter()
                     pipeline.step()
-            lines = [msgspec.json.encode(progress) + b"\n" for progress in _collect(running, ledger)]
+                    seconds = time.perf_counter() - start
+                for request in running.values():
+                    request.engine_seconds += seconds / len(running)
+            lines = [msgspec.json.encode(progress) + b"\n" for progress in (*refused, *_collect(running, ledger))]
             if lines:
                 channel.sendall(b"".join(lines))
 
@@ -88,13 +101,28 @@ def serve(channel: socket.socket, options: WorkerOptions) -> None:
 def _submit(pipeline: genai.ContinuousBatchingPipeline, ledger: PrefixLedger, request: Submit) -> _Running:
     config = genai.GenerationConfig()
     config.max_new_tokens = request.max_tokens
-    config.set_eos_token_id(request.eos_tokens[0])
-    config.stop_token_ids = set(request.eos_tokens)
+    extras = request.extras
+    config.ignore_eos = bool(extras.get("ignore_eos"))
+    if not config.ignore_eos:
+        config.set_eos_token_id(request.eos_tokens[0])
+    ends = [] if config.ignore_eos else request.eos_tokens
+    config.stop_token_ids = {*ends, *extras.get("stop_token_ids", [])}
+    config.min_new_tokens = extras.get("min_tokens", 0)
+    config.repetition_penalty = extras.get("repetition_penalty", 1.0)
+    config.frequency_penalty = request.frequency_penalty
+    config.presence_penalty = request.presence_penalty
+    config.logprobs = int(request.has_logprobs)
+    if request.json_schema:
+        config.structured_output_config = genai.StructuredOutputConfig(json_schema=request.json_schema)
     if request.temperature > 0:
         config.do_sample = True
         config.temperature = request.temperature
         config.top_p = request.top_p
         config.rng_seed = request.seed
+        config.min_p = min(extras.get("min_p", 0.0), 1 - 1e-6)  # GenAI takes all but 1
+        if "top_k" in extras:
+            config.top_k = extras["top_k"]
+    config.validate()
     cached_tokens = ledger.count_cached(request.tokens)
     tokens = ov.Tensor(np.array([request.tokens], dtype=np.int64))
     return _Running(pipeline.add_request(request.request_id, tokens, config), list(request.tokens), cached_tokens)
@@ -103,10 +131,12 @@ def _submit(pipeline: genai.ContinuousBatchingPipeline, ledger: PrefixLedger, re
 def _collect(running: dict[int, _Running], ledger: PrefixLedger) -> Iterator[Progress]:
     for request_id, request in list(running.items()):
         new: list[int] = []
+        logprobs: list[float] = []
         reason = genai.GenerationFinishReason.NONE
         while request.handle.can_read():
             for output in request.handle.read().values():
                 new += output.generated_ids
+                logprobs += output.generated_log_probs
                 reason = output.finish_reason
         is_done = request.handle.get_status() != genai.GenerationStatus.RUNNING
         if not new and not is_done:
@@ -119,7 +149,7 @@ def _collect(running: dict[int, _Running], ledger: PrefixLedger) -> Iterator[Pro
             del running[request_id]
         names = {genai.GenerationFinishReason.STOP: "stop", genai.GenerationFinishReason.LENGTH: "length"}
         finish: Any = names.get(reason, "dropped") if is_done else ""
-        yield Progress(request_id, new, request.cached_tokens, finish)
+        yield Progress(request_id, new, request.cached_tokens, finish, logprobs, request.engine_seconds)
 
 
 @contextmanager

@@ -43,6 +43,16 @@ class PromptTokensDetails(Struct, frozen=True):
     """Part of the usage."""
 
     cached_tokens: int
+    audio_tokens: int = 0
+
+
+class CompletionTokensDetails(Struct, frozen=True):
+    """Part of the usage: what no model here writes."""
+
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
 
 
 class Usage(Struct, frozen=True):
@@ -52,6 +62,7 @@ class Usage(Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
 
 
 def evidence_of(prepared: Prepared) -> Evidence:
@@ -68,9 +79,14 @@ def evidence_of(prepared: Prepared) -> Evidence:
 
 def sum_usage(last_deltas: list[Delta]) -> Usage:
     """Usage of a request from the last delta of each choice: one prompt, all completions."""
-    prompt = max((delta.prompt_tokens for delta in last_deltas), default=0)
-    cached = min((delta.cached_tokens for delta in last_deltas), default=0)
-    completion = sum(delta.completion_tokens for delta in last_deltas)
+    return sum_prompts([last_deltas])
+
+
+def sum_prompts(prompts: list[list[Delta]]) -> Usage:
+    """Usage of a request of several prompts, from the last delta of each choice of each."""
+    prompt = sum(max((delta.prompt_tokens for delta in deltas), default=0) for deltas in prompts)
+    cached = sum(min((delta.cached_tokens for delta in deltas), default=0) for deltas in prompts)
+    completion = sum(delta.completion_tokens for deltas in prompts for delta in deltas)
     return Usage(prompt, completion, prompt + completion, PromptTokensDetails(cached))
 
 

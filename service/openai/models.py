@@ -1,17 +1,30 @@
-"""`/v1/models`: every mode of every domain is a model name that can be asked."""
+"""`/v1/models`: every mode of every domain is a model name that can be asked; so are the embedder and the aliases."""
 
 from typing import Literal
+from urllib.parse import unquote
 
-from litestar import get
+from litestar import delete, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, SkipValidation
-from msgspec import Struct
+from litestar.status_codes import HTTP_200_OK
+from msgspec import UNSET, Struct, UnsetType
+from sqlalchemy import Engine
 
-from bakeoff.modes import ModelName, parse_model_name
+from bakeoff.adapters import find_adapter, unregister_adapter
+from bakeoff.artefacts import delete_adapter_files
+from bakeoff.database import reading, writing
+from bakeoff.errors import BadInput
+from bakeoff.modes import ModelName
 from bakeoff.prompts import PROMPTS_VERSION
-from service.answer import Answerer, ModelState
+from bakeoff.settings import Settings
+from service.answer import Answerer
 from service.callers import Caller
+from service.catalogue import ModelState
 from service.generator import Generator
+from service.openai.aliases import embedder_name, find_model_name, read_aliases
+
+EMBEDDER_CREATED = 1_630_000_000
+"""Seconds since 1970 that the embedder's entry names: there is no row that says when it came."""
 
 
 class ModelFacts(Struct, frozen=True):
@@ -38,11 +51,12 @@ class ModelFacts(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """A model name that can be asked."""
+    """A model name that can be asked, or an embedder."""
 
     id: str
     created: int
-    bakeoff: ModelFacts
+    bakeoff: ModelFacts | UnsetType = UNSET
+    """Of a model that answers."""
     object: Literal["model"] = "model"
     owned_by: str = "bakeoff"
 
@@ -54,14 +68,33 @@ class ModelList(Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
+class DeletedModel(Struct, frozen=True):
+    """Answer of `DELETE /v1/models/{model}`."""
+
+    id: str
+    deleted: bool = True
+    object: Literal["model"] = "model"
+
+
 @get("/v1/models", operation_id="ListModels", tags=["models"], sync_to_thread=True)
 def list_models(
     answerer: NamedDependency[Answerer],
     generator: NamedDependency[SkipValidation[Generator]],
     caller: NamedDependency[Caller],
+    settings: NamedDependency[Settings],
 ) -> ModelList:
-    """List every mode of every domain; `bakeoff.ready` says whether it can answer now."""
-    return ModelList([_model(state, answerer, generator) for state in answerer.list_models(caller.groups)])
+    """List every mode of every domain, the embedder, and other names that the service was given for them.
+
+    `bakeoff.ready` says whether a mode can answer now.
+    """
+    states = answerer.list_models(caller.groups)
+    models = [_model(_name(state), state, answerer, generator) for state in states]
+    models.append(_embedder_model(embedder_name(settings)))
+    known = {model.id: model for model in models}
+    for alias, target in read_aliases(settings).items():
+        if target in known and alias not in known:
+            models.append(Model(alias, known[target].created, known[target].bakeoff))
+    return ModelList(models)
 
 
 @get("/v1/models/{model:path}", operation_id="RetrieveModel", tags=["models"], sync_to_thread=True)
@@ -70,13 +103,57 @@ def retrieve_model(
     answerer: NamedDependency[Answerer],
     generator: NamedDependency[SkipValidation[Generator]],
     caller: NamedDependency[Caller],
+    settings: NamedDependency[Settings],
 ) -> Model:
-    """Describe one model, pinned to an adapter or not."""
-    name = parse_model_name(model.removeprefix("/"))
-    return _model(answerer.find_model(name, caller.groups), answerer, generator, name)
+    """Describe one model, pinned to an adapter or not, by its name or an alias."""
+    asked = unquote(model.removeprefix("/"))
+    if read_aliases(settings).get(asked, asked) == embedder_name(settings):
+        return _embedder_model(asked)
+    name = find_model_name(asked, settings)
+    is_alias = asked in read_aliases(settings)
+    return _model(asked if is_alias else str(name), answerer.find_model(name, caller.groups), answerer, generator)
 
 
-def _model(state: ModelState, answerer: Answerer, generator: Generator, name: ModelName | None = None) -> Model:
+@delete(
+    "/v1/models/{model:path}",
+    status_code=HTTP_200_OK,
+    operation_id="DeleteModel",
+    tags=["models"],
+    sync_to_thread=True,
+)
+def delete_model(
+    model: FromPath[str],
+    database: NamedDependency[Engine],
+    caller: NamedDependency[Caller],
+    settings: NamedDependency[Settings],
+) -> DeletedModel:
+    """Delete a fine-tuned model: a model name pinned to an adapter that serves no domain. Its events stay."""
+    caller.check_manages()
+    asked = unquote(model.removeprefix("/"))
+    name = find_model_name(asked, settings)
+    if name.adapter is None:
+        raise BadInput(
+            f"{name} is not one fine-tuned model; name the adapter to delete, as in {name.domain}/hybrid@DIGEST",
+            param="model",
+        )
+    with reading(database) as connection:
+        adapter = find_adapter(connection, settings.home, name.domain, name.adapter)
+    with writing(database) as connection:
+        is_last = unregister_adapter(connection, adapter.domain, adapter.digest, "deleted through the API")
+    if is_last:
+        delete_adapter_files(settings.home, adapter.digest)
+    return DeletedModel(asked)
+
+
+def _name(state: ModelState) -> str:
+    return str(ModelName(state.domain.name, state.mode))
+
+
+def _embedder_model(name: str) -> Model:
+    return Model(name, EMBEDDER_CREATED)
+
+
+def _model(id_: str, state: ModelState, answerer: Answerer, generator: Generator) -> Model:
     domain, mode = state.domain, state.mode
     engine, _, base_model = generator.name.partition(":")
     facts = ModelFacts(
@@ -95,4 +172,4 @@ def _model(state: ModelState, answerer: Answerer, generator: Generator, name: Mo
         shots=state.shots,
         leaks=state.num_leaks,
     )
-    return Model(str(name or ModelName(domain.name, mode)), int(domain.created_at.timestamp()), facts)
+    return Model(id_, int(domain.created_at.timestamp()), facts)

@@ -30,6 +30,7 @@ from msgspec import Struct
 
 from bakeoff.errors import BadInput, BakeoffError, EngineDown, NotFound, NotReady
 from bakeoff.modes import Mode, find_mode
+from service.callers import Caller
 
 logger = logging.getLogger(__name__)
 
@@ -81,15 +82,15 @@ class DocumentView(Struct, frozen=True):
 class Library(Protocol):
     """What the pages read. The calls may block: they are made in a thread."""
 
-    def domains(self) -> list[DomainView]:
-        """Every domain the reader may use, in the order the picker shows."""
+    def domains(self, groups: frozenset[str]) -> list[DomainView]:
+        """Every domain, in the order the picker shows, as a reader of these groups finds it."""
         ...
 
-    def document(self, domain: str, document_id: str) -> DocumentView:
+    def document(self, domain: str, document_id: str, groups: frozenset[str]) -> DocumentView:
         """One document with its chunks.
 
         Raises:
-            NotFound: no such domain or document.
+            NotFound: no such domain or document, or not for a reader of these groups.
         """
         ...
 
@@ -107,9 +108,9 @@ Shelf = NamedDependency[SkipValidation[Library]]
 
 
 @get("/", sync_to_thread=True, name="home")
-def show_home(library: Shelf, domain: FromQuery[str | None] = None) -> Template:
+def show_home(library: Shelf, caller: NamedDependency[Caller], domain: FromQuery[str | None] = None) -> Template:
     """Chat and comparison over one domain."""
-    domains = library.domains()
+    domains = library.domains(caller.groups)
     chosen = _choose_domain(domains, domain)
     if chosen is None:
         return Template("welcome.html.jinja")
@@ -126,15 +127,18 @@ def show_home(library: Shelf, domain: FromQuery[str | None] = None) -> Template:
             "preferred": preferred.name if preferred else "",
             "compared": compared,
             "waiting": _group_waiting(chosen.modes),
+            "is_signed_in": bool(caller.key_id),
         },
     )
 
 
 @get("/domains/{domain:str}/documents/{document_id:path}", sync_to_thread=True, name="document")
-def show_document(library: Shelf, domain: FromPath[str], document_id: FromPath[str]) -> Template:
+def show_document(
+    library: Shelf, caller: NamedDependency[Caller], domain: FromPath[str], document_id: FromPath[str]
+) -> Template:
     """The page a citation opens. An id may hold slashes."""
     document_id = document_id.removeprefix("/")
-    document = library.document(domain, document_id)
+    document = library.document(domain, document_id, caller.groups)
     context = {"domain_name": domain, "document_id": document_id, "document": document}
     return Template("document.html.jinja", context=context)
 

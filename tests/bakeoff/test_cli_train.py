@@ -71,3 +71,27 @@ def test_shots_of_a_training_row_are_never_itself_nor_validation_examples(home: 
         shots = {shot.id for shot in material.find_shots(example)}
         assert len(shots) == workspace.settings.num_shots
         assert not shots & (held_out | {example.id})
+
+
+def test_a_file_is_learned_from_in_place_of_the_splits(home: Path) -> None:
+    _import(home, "train", [f"Is there parking at hotel {number}?" for number in range(40)])
+    path = home / "chat.jsonl"
+    turns = [{"role": "user", "content": "May dogs stay?"}, {"role": "assistant", "content": "No."}]
+    path.write_text(json.dumps({"messages": turns}))
+    material = gather_material(Workspace(), "new", 0, (path, path))
+    assert [example.question for example in material.train_examples] == ["May dogs stay?"]
+    assert material.validation_examples == material.train_examples
+
+
+def test_a_file_that_holds_a_test_question_is_refused_like_a_split(home: Path) -> None:
+    _import(home, "test", ["May dogs stay?", "How far is the sea?"])
+    path = home / "chat.jsonl"
+    turns = [{"role": "user", "content": "May dogs stay?"}, {"role": "assistant", "content": "No."}]
+    path.write_text(json.dumps({"messages": turns}))
+    done = _run("train", "--domain", "hotels", "--train-file", str(path))
+    assert str(done.exception).startswith("1 test question in train too")
+
+
+def test_options_that_contradict_each_other_are_wrong_usage() -> None:
+    for words in (("--validation-file", "x"), ("--tokens", "5000", "--epochs", "1"), ("--sweep", "--train-file", "x")):
+        assert _run("train", "--domain", "hotels", *words).exit_code == 2

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import alembic.command
@@ -7,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hash_embedder import HashEmbedder, ignore, write_texts
 from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.exc import StatementError
 
 import bakeoff.adapters
 import bakeoff.examples
@@ -14,7 +16,7 @@ import bakeoff.jobs
 import bakeoff.keys
 import retrieval.tables
 import service.tables
-from bakeoff.database import MIGRATIONS, metadata, open_database
+from bakeoff.database import MIGRATIONS, describe_cause, metadata, open_database
 from bakeoff.domains import delete_domain, find_domain
 from bakeoff.errors import BadInput, Mismatch
 from retrieval.catalogue import find_document, list_documents
@@ -60,6 +62,23 @@ def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot open the database"):
         open_database(f"sqlite:///{tmp_path / 'file' / 'b.db'}", tmp_path)
+
+
+def test_errors_hold_neither_password_nor_values(engine: Engine, tmp_path: Path) -> None:
+    for url in ("postgresql://bob:s3cret@127.0.0.1:1/x?password=s3cret", "nothing s3cret", "foo://b:s3cret@h/x"):
+        with pytest.raises(BadInput) as refused:
+            open_database(url, tmp_path)
+        assert "s3cret" not in str(refused.value)
+    with engine.begin() as connection, pytest.raises(StatementError) as failed:
+        connection.execute(text("INSERT INTO nowhere VALUES (:prompt)"), {"prompt": "s3cret"})
+    assert "s3cret" not in str(failed.value)
+    assert describe_cause(failed.value) == "no such table: nowhere"
+
+
+def test_a_missing_driver_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(BadInput, match=r"pip install 'bakeoff\[postgresql\]'"):
+        open_database("postgresql://bob@127.0.0.1:1/x", tmp_path)
 
 
 def test_deleting_a_domain_deletes_its_rows(engine: Engine, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 import pytest
 
-from bakeoff.errors import BadInput
 from bakeoff.modes import MODES
 from bakeoff.prompts import (
     ABSTENTION,
@@ -11,7 +10,7 @@ from bakeoff.prompts import (
     render_target,
     strip_markers,
 )
-from bakeoff.records import Example, Message, Passage
+from bakeoff.records import Example, Message, Passage, Role, ToolCall
 
 QUESTION = Message("user", "Is there parking?")
 EXAMPLE = Example("e1", "Is there parking?", "Yes, for 10 pounds.", document_ids=("parking",))
@@ -70,10 +69,17 @@ def test_a_conversation_is_rendered_whole_and_the_callers_instructions_are_kept(
     assert messages[3] == render_messages(MODES["base"], [QUESTION])[-1]
 
 
-@pytest.mark.parametrize("conversation", [[], [Message("system", "x")], [QUESTION, Message("assistant", "Yes.")]])
-def test_a_conversation_has_to_end_with_a_question(conversation: list[Message]) -> None:
-    with pytest.raises(BadInput, match="user's question"):
-        render_messages(MODES["base"], conversation)
+def test_what_follows_the_question_stays_behind_it() -> None:
+    call = Message("assistant", "", (ToolCall("1", "look_up", "{}"),))
+    result = Message("tool", "10 pounds", tool_call_id="1")
+    messages = render_messages(MODES["base"], [QUESTION, call, result])
+    assert list(messages[1:]) == [render_messages(MODES["base"], [QUESTION])[-1], call, result]
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_without_a_user_the_last_message_is_the_question(role: Role) -> None:
+    messages = render_messages(MODES["base"], [Message("system", "Be short."), Message(role, QUESTION.content)])
+    assert messages == render_messages(MODES["base"], [Message("system", "Be short."), QUESTION])
 
 
 def test_a_target_cites_the_passage_that_holds_the_answer() -> None:

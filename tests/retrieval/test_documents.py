@@ -6,7 +6,8 @@ import pytest
 
 from bakeoff.errors import BadInput
 from bakeoff.records import Document
-from retrieval.documents import FileReport, read_changed, read_documents
+from retrieval.documents import FileReport, UnsupportedKind, read_changed, read_documents, read_upload
+from retrieval.formats.converter import Converter
 
 
 def test_a_folder_is_read_in_a_stable_order_and_other_files_are_passed_over(tmp_path: Path) -> None:
@@ -166,3 +167,33 @@ def test_a_report_is_a_line_for_people() -> None:
         "a.xlsx: 2 documents; only the first 5 rows were read"
     )
     assert str(FileReport(Path("a.txt"), 0, "is empty")) == "a.txt: is empty"
+
+
+def test_an_upload_is_read_as_the_kind_of_file_its_owner_says_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "4f0c"
+    with Converter() as converter:
+        path.write_text("# The guide\n\nText.")
+        [read] = read_upload(path, "house rules.md", "file-1", converter)
+        assert read.document == Document("file-1", "The guide", "# The guide\n\nText.", "house rules.md")
+        [read] = read_upload(path, "house rules.txt", "file-1", converter)
+        assert (read.document.title, read.groups) == ("The guide", None)
+        for name in ("rules", "rules.exe", ""):
+            with pytest.raises(UnsupportedKind, match="is not one of"):
+                read_upload(path, name, "file-1", converter)
+        path.write_text('{"id": "x", "text": "a", "groups": ["hr"]}\n{"id": "y", "text": "b", "source": "s"}\n')
+        reads = read_upload(path, "lines.JSONL", "file-1", converter)
+        assert [read.document for read in reads] == [
+            Document("file-1#1", "", "a"),
+            Document("file-1#2", "", "b", "s"),
+        ]
+        assert [read.groups for read in reads] == [("hr",), None]
+        for content, reason in (("{}", "line 1"), ("\u3000\n", "is empty")):
+            path.write_text(content)
+            with pytest.raises(BadInput, match=reason):
+                read_upload(path, "lines.jsonl", "file-1", converter)
+        path.write_text("\u200b")
+        with pytest.raises(BadInput, match="holds no text"):
+            read_upload(path, "a.txt", "file-1", converter)
+        path.write_text("no pdf")
+        with pytest.raises(BadInput):
+            read_upload(path, "a.pdf", "file-1", converter)

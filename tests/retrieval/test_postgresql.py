@@ -1,12 +1,8 @@
-"""The same on PostgreSQL: one server of our own, started for this module on a socket of its own."""
+"""The same on PostgreSQL: one server of our own, started for the session on a socket of its own."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
+import asyncio
 import threading
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import alembic.command
@@ -16,11 +12,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hash_embedder import HashEmbedder, ignore, write_texts
 from sqlalchemy import Engine, inspect, text
+from stored_answers import make_answer
 
+import bakeoff.jobs
+import bakeoff.keys  # noqa: F401
+import service.tables  # noqa: F401
 from bakeoff.adapters import list_events, register_adapter
 from bakeoff.database import MIGRATIONS, metadata, open_database
-from bakeoff.domains import delete_domain, find_domain
+from bakeoff.domains import delete_domain, ensure_domain, find_domain
 from bakeoff.errors import BadInput, NotFound
+from bakeoff.jobs import find_job, list_job_events, submit_job, wish_job
+from bakeoff.keys import create_key, revoke_key
 from bakeoff.promotions import promote_adapter
 from retrieval.catalogue import count_documents, document_ids, list_documents
 from retrieval.history import list_epochs, purge_documents, roll_back
@@ -28,58 +30,11 @@ from retrieval.index.live import Limits
 from retrieval.permissions import caller_groups, change_grants
 from retrieval.retriever import Retriever, SearchOptions
 from retrieval.store import reindex_documents, remove_documents
+from service.archive import Wanted, erase_answers, erase_answers_from, find_answer, list_answers
+from service.key_ring import KeyRing
+from service.ledger import Ledger
 
 pytest.importorskip("psycopg")
-
-
-def find_programs() -> Path | None:
-    """Where PostgreSQL's programs are."""
-    found = shutil.which("pg_ctl")
-    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return next((folder for folder in reversed(folders) if (folder / "initdb").exists()), None)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Path]:
-    """A folder with the socket of a running server."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
-    as_user: list[str] = []
-    home = Path(tempfile.mkdtemp(prefix="bakeoff-pg-"))  # the path of a socket has to be short
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-        if shutil.which("setpriv") is None:
-            pytest.skip("PostgreSQL does not run as root, and there is no setpriv")
-        os.chown(home, user.pw_uid, user.pw_gid)
-        as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    data = home / "data"
-    run = lambda *command: subprocess.run([*as_user, *map(str, command)], check=True, capture_output=True, cwd="/")
-    try:
-        run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-k {home} -c listen_addresses='' -c fsync=off"
-        run(programs / "pg_ctl", "-D", data, "-w", "-l", home / "log", "-o", options, "start")
-        try:
-            yield home
-        finally:
-            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture
-def postgres(server: Path, tmp_path: Path) -> Iterator[Engine]:
-    """An empty database at the newest migration."""
-    url = f"postgresql+psycopg://postgres@/postgres?host={server}"
-    engine = open_database(url, tmp_path)
-    yield engine
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
 
 
 def ids(
@@ -204,3 +159,66 @@ def test_writing_again_what_has_not_changed_brings_no_revoked_group_back(postgre
     writer.join()
     with postgres.connect() as connection:
         assert count_documents(connection, "d", caller_groups()) == 0
+
+
+def test_a_url_without_a_driver_is_opened_with_psycopg(postgres_server: Path, postgres: Engine, tmp_path: Path) -> None:
+    for scheme in ("postgresql", "postgres"):
+        again = open_database(f"{scheme}://postgres:s3cret@/postgres?host={postgres_server}", tmp_path)
+        assert again.dialect.driver == "psycopg"
+        again.dispose()
+    with pytest.raises(BadInput, match="cannot open the database") as refused:
+        open_database(f"postgresql://nobody:s3cret@/nothing?host={postgres_server}", tmp_path)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_keys_are_kept_and_ended(postgres: Engine) -> None:
+    ring = KeyRing(postgres)
+    with postgres.begin() as connection:
+        key, secret = create_key(connection, "Ann", ["staff"], requests_per_minute=3)
+    asyncio.run(ring.refresh())
+    found = ring.find(secret)
+    assert found is not None
+    assert found.key == key
+    with postgres.begin() as connection:
+        revoke_key(connection, "Ann")
+    deadline = time.monotonic() + 1.5
+    while ring.find(secret) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        asyncio.run(ring.refresh())
+    assert not ring.is_empty
+
+
+def test_jobs_are_queued_and_found(postgres: Engine) -> None:
+    with postgres.begin() as connection:
+        job = submit_job(connection, "train", "d", ["train", "--domain", "d"], is_heavy=True, details={"a": [1]})
+        wish_job(connection, job.id, "cancel")
+    with postgres.connect() as connection:
+        assert find_job(connection, job.id).status == "cancelled"
+        assert [event.message for event in list_job_events(connection, job.id)] == ["created", "cancelled"]
+
+
+def test_answers_are_written_read_and_erased(postgres: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with postgres.begin() as connection:
+        ensure_domain(connection, "d")
+    ledger = Ledger(postgres)
+    plain = make_answer(id="plain", metadata={"a": "b"}, completion="zebra \U0001f993", chunk_ids=("c1", "c2"))
+    ledger.record(plain)
+    ledger.record(make_answer(id="nul", completion="a\0b", metadata={"k\0": "\ud800"}, user="u" * 500))
+    ledger.record(make_answer(id="lost", domain="gone", completion="secretword"))
+    ledger.record(make_answer(id="wide", engine="secretword" * 50))
+    ledger.flush()
+    assert (ledger.num_written, ledger.num_dropped, ledger.num_waiting) == (2, 2, 0)
+    assert "secretword" not in caplog.text
+    with postgres.connect() as connection:
+        assert find_answer(connection, "plain") == plain
+        assert find_answer(connection, "nul").completion == "a\ufffdb"
+        assert {answer.id for answer in list_answers(connection, Wanted(domain="d"), 10)} == {"plain", "nul"}
+    assert erase_answers_from(postgres, "d", ["c2", "other"]) == 2
+    assert erase_answers(postgres, Wanted(domain="d")) == 0
+    ledger.record(plain)
+    ledger.flush()
+    with postgres.begin() as connection:
+        delete_domain(connection, "d")
+    with postgres.connect() as connection:
+        assert list_answers(connection, Wanted(), 10) == []

@@ -185,3 +185,27 @@ def test_an_edit_while_a_search_runs_leaves_its_result_of_one_epoch(
     result = retriever.search("d", "zebra")
     assert result.epoch == 1
     assert sorted(passage.text for passage in result.passages) == ["zebra old", "zebra old too"]
+
+
+def test_only_some_documents_are_searched_as_if_there_were_no_others(engine: Engine, open_retriever: Open) -> None:
+    texts = {f"d{number}": f"zebra word{number} giraffe{number % 3}" for number in range(12)}
+    write_texts(engine, "d", texts, {"d7": ["staff"]})
+    retriever = open_retriever()
+    wanted = frozenset({"d1", "d4", "d7", "none"})
+    found = retriever.search("d", "zebra giraffe2", SearchOptions(top_k=1, only=wanted))
+    assert [passage.document_id for passage in found.passages] == ["d4"]  # of all documents it would be d2, d5 or d8
+    few = retriever.search("d", "zebra giraffe1", SearchOptions(top_k=20, only=wanted))
+    remove_documents(engine, "d", [name for name in texts if name not in ("d1", "d4")])
+    gone = retriever.search("d", "zebra giraffe1", SearchOptions(top_k=20))
+    assert (few.passages, few.evidence) == (gone.passages, gone.evidence)
+    assert {passage.document_id for passage in few.passages} == {"d1", "d4"}
+    assert retriever.search("d", "zebra", SearchOptions(only=frozenset())).passages == ()
+    both = SearchOptions(only=frozenset({"d1", "d4"}), without=frozenset({"d1"}))
+    assert [passage.document_id for passage in retriever.search("d", "zebra", both).passages] == ["d4"]
+
+
+def test_a_search_may_do_without_the_reranker(engine: Engine, open_retriever: Open) -> None:
+    write_texts(engine, "d", {f"d{number}": "zebra" + " long" * number for number in range(10)})
+    plain = open_retriever().search("d", "zebra", SearchOptions(top_k=3))
+    result = open_retriever(reranker=ByLength()).search("d", "zebra", SearchOptions(top_k=3, reranks=False))
+    assert result == plain

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from corpus import CORPUS
+from openai import OpenAI
 from scripted_service import DOMAIN, ScriptedGenerator, running
 
 from bakeoff.database import open_database
@@ -54,7 +55,35 @@ def url(home: Path, scripted: ScriptedGenerator, embedder: Embedder) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def shared_url(filled_home: Path, embedder: Embedder) -> Iterator[str]:
+def shared_home(filled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `filled_home` for the services that tests share: they write every answer down."""
+    return Path(shutil.copytree(filled_home, tmp_path_factory.mktemp("shared") / "home"))
+
+
+@pytest.fixture(scope="session")
+def shared_url(shared_home: Path, embedder: Embedder) -> Iterator[str]:
     """One service for all tests that only ask and look at the answer."""
-    with running(create_app(Settings(home=filled_home), generator=ScriptedGenerator(), embedder=embedder)) as address:
+    with running(create_app(Settings(home=shared_home), generator=ScriptedGenerator(), embedder=embedder)) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def able() -> ScriptedGenerator:
+    """A scripted engine that heeds every parameter."""
+    names = ("logprobs", "top_logprobs", "frequency_penalty", "presence_penalty", "logit_bias", "response_format")
+    return ScriptedGenerator(frozenset((*names, "tools", "top_k", "structured_outputs")))
+
+
+@pytest.fixture(scope="session")
+def able_url(shared_home: Path, able: ScriptedGenerator, embedder: Embedder) -> Iterator[str]:
+    """One service over `able`, with aliases, that keeps streams alive every fifth of a second."""
+    aliases = f"gpt-4o-mini={DOMAIN}/rag, ada = all-minilm-l6-v2"
+    settings = Settings(home=shared_home, keepalive_s=0.2, model_aliases=aliases)
+    with running(create_app(settings, generator=able, embedder=embedder)) as address:
+        yield address
+
+
+@pytest.fixture
+def able_client(able_url: str) -> OpenAI:
+    """The `openai` package, refusing every answer that is not of its own types."""
+    return OpenAI(base_url=f"{able_url}/v1", api_key="none", max_retries=0, _strict_response_validation=True)

@@ -141,15 +141,17 @@ def test_a_conversation_reaches_the_engine_whole(client: OpenAI, scripted: Scrip
         ({"model": "nowhere/rag"}, 404, "model", "domain 'nowhere' does not exist"),
         ({"model": "rag"}, 404, "model", "<domain>/<mode>"),
         ({"temperature": 9}, 400, "temperature", "<= 2"),
-        ({"max_tokens": 0}, 400, "max_tokens", ">= 1"),
+        ({"max_tokens": 0}, 400, "max_tokens", "below 1"),
         ({"top_p": 0}, 400, "top_p", "> 0"),
         ({"messages": []}, 400, "messages", "length"),
         ({"messages": [{"role": "user", "content": " "}]}, 400, "messages", "empty"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "messages", "user's question"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages[0].role", "tool"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "messages", "tool_call_id"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, 400, "messages", "not supported"),
+        ({"messages": [{"role": "function", "content": "x"}]}, 400, "messages[0].role", "function"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages", "image_url"),
-        ({"n": 2}, 400, "n", "not supported"),
-        ({"tools": [{"type": "function"}]}, 400, "tools", "not supported"),
+        ({"n": 0}, 400, "n", ">= 1"),
+        ({"n": 17}, 400, "n", "<= 16"),
+        ({"tools": [{"type": "function"}]}, 400, "tools", "describe a function"),
         ({"logprobs": True}, 400, "logprobs", "not supported"),
         ({"response_format": {"type": "json_object"}}, 400, "response_format", "not supported"),
         ({"stop": ["a", "b", "c", "d", "e"]}, 400, "stop", "up to 4"),
@@ -184,7 +186,7 @@ def test_a_body_that_is_no_request_gets_an_error_body(shared_url: str, content: 
 
 def test_unknown_addresses_and_methods_get_an_error_body(url: str) -> None:
     assert httpx.get(f"{url}/v1/nothing").json()["error"]["message"]
-    response = httpx.get(f"{url}/v1/chat/completions")
+    response = httpx.get(f"{url}/v1/embeddings")
     assert (response.status_code, response.json()["error"]["type"]) == (405, "invalid_request_error")
 
 
@@ -217,7 +219,8 @@ def test_a_client_that_leaves_stops_the_generation(url: str, scripted: ScriptedG
 
 def test_models_are_listed_with_what_their_answers_depend_on(client: OpenAI) -> None:
     models = {model.id: model.model_extra or {} for model in client.models.list()}
-    assert list(models) == [f"{DOMAIN}/{mode}" for mode in ("base", "few-shot", "fine-tuned", "rag", "hybrid")]
+    modes = [f"{DOMAIN}/{mode}" for mode in ("base", "few-shot", "fine-tuned", "rag", "hybrid")]
+    assert list(models) == [*modes, "all-minilm-l6-v2"]
     assert models[f"{DOMAIN}/rag"]["bakeoff"]["ready"] is True
     assert "bakeoff train" in models[f"{DOMAIN}/hybrid"]["bakeoff"]["reason"]
     one = client.models.retrieve(f"{DOMAIN}/rag")

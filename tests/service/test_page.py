@@ -30,6 +30,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from bakeoff.errors import NotFound
 from bakeoff.modes import MODES
+from service.callers import OPEN, provide_caller
 from service.web.pages import (
     DocumentView,
     DomainView,
@@ -137,7 +138,7 @@ class FakeLibrary:
         self.reports = reports
         self.adapter_ready = False
 
-    def domains(self) -> list[DomainView]:
+    def domains(self, groups: frozenset[str]) -> list[DomainView]:
         reason, command = "no adapter is trained for concierge yet.", "bakeoff train --domain concierge"
         modes = [ModeView(name, ready=True) for name in ("base", "few-shot", "rag")]
         modes += [ModeView(name, self.adapter_ready, reason, command) for name in ("fine-tuned", "hybrid")]
@@ -145,7 +146,7 @@ class FakeLibrary:
         concierge = DomainView("concierge", tuple(modes), 1249, QUESTIONS, "run-7")
         return [concierge, DomainView("minimal", (ModeView("base", ready=True),))]
 
-    def document(self, domain: str, document_id: str) -> DocumentView:
+    def document(self, domain: str, document_id: str, groups: frozenset[str]) -> DocumentView:
         if (domain, document_id) != ("concierge", "guide/a&b #1"):
             raise NotFound(f"document {document_id!r} does not exist in domain {domain}")
         return DocumentView(TITLE, "hotel/0", tuple((p["chunk_id"], p["text"]) for p in PASSAGES))
@@ -238,13 +239,16 @@ def _chunk(delta: dict[str, Any], finish_reason: str | None = None, **extra: Any
 def make_app(library: FakeLibrary) -> Litestar:
     @get("/v1/models", sync_to_thread=False)
     def list_models() -> dict[str, Any]:
-        (concierge, _) = library.domains()
+        (concierge, _) = library.domains(OPEN.groups)
         return {"data": [{"id": f"concierge/{m.name}", "bakeoff": {"ready": m.ready}} for m in concierge.modes]}
 
     return Litestar(
         [*page_routes, complete, list_models],
         template_config=page_template_config,
-        dependencies={"library": Provide(lambda: library, sync_to_thread=False)},
+        dependencies={
+            "library": Provide(lambda: library, sync_to_thread=False),
+            "caller": Provide(provide_caller),
+        },
         exception_handlers={NotFoundException: render_error_page},
         logging_config=None,
         openapi_config=None,
@@ -451,7 +455,7 @@ def test_pages_carry_a_strict_policy_and_escape_what_they_show(library: FakeLibr
 
 def test_without_a_domain_the_page_says_how_to_make_one(library: FakeLibrary) -> None:
     class EmptyLibrary(FakeLibrary):
-        def domains(self) -> list[DomainView]:
+        def domains(self, groups: frozenset[str]) -> list[DomainView]:
             return []
 
     with TestClient(make_app(EmptyLibrary(library.reports))) as client:
@@ -460,7 +464,7 @@ def test_without_a_domain_the_page_says_how_to_make_one(library: FakeLibrary) ->
 
 def test_a_failing_page_shows_no_detail(library: FakeLibrary) -> None:
     class FailingLibrary(FakeLibrary):
-        def domains(self) -> list[DomainView]:
+        def domains(self, groups: frozenset[str]) -> list[DomainView]:
             raise RuntimeError("password=hunter2")
 
     with TestClient(make_app(FailingLibrary(library.reports))) as client:

@@ -6,7 +6,7 @@ float32 for parity and then in the type that training would choose; candidate, s
 settings of it, so that they differ in nothing else.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ import torch
 
 from bakeoff.adapters import Check, GateReport
 from bakeoff.errors import BakeoffError
+from bakeoff.probes import ProbePair
 from bakeoff.progress import Progress
 from training.attention import register_attention
 from training.gate.forgetting import Forgetting, check_forgetting, measure_forgetting, read_questions
 from training.gate.parity import TOLERANCES, Score, check_differs, check_parity, make_pairs, score_by_peft
+from training.gate.probes import measure_pairs
 from training.gate.rows import GateRows
 from training.gate.scores import score_rows
 from training.gate.validation import Paired, check_validation, pair_scores
@@ -44,6 +46,7 @@ def run_gate(
     progress: Progress,
     tolerance: float = TOLERANCES["float32"],
     seen: Callable[[Paired], None] | None = None,
+    probed: Callable[[Sequence[ProbePair]], None] | None = None,
 ) -> GateReport:
     """Check a candidate.
 
@@ -58,6 +61,8 @@ def run_gate(
         check_folder: raises BakeoffError where the candidate's folder must not serve.
         tolerance: of the engine's precision, see `parity.TOLERANCES`.
         seen: is given the paired scores, for whoever resamples them.
+        probed: is given what PEFT computed for the parity check, with the candidate and without, for engines that
+            cannot be asked from here.
     """
     digest = folder.name
     progress(0, NUM_STEPS, "the folder")
@@ -68,7 +73,7 @@ def run_gate(
     checks = [Check("folder", True, "the folder is whole, and made for this base model and chat template")]
     progress(1, NUM_STEPS, "parity with the serving engine")
     model = load_sides(base_dir, folder, serving)
-    checks += _check_engine(model, rows, digest, score, tolerance)
+    checks += _check_engine(model, rows, digest, score, tolerance, probed)
     progress(2, NUM_STEPS, "validation examples")
     compute_as_in_training(model)
     reference = against if serving is not None else None
@@ -139,7 +144,14 @@ def forgetting_of(manifest: Mapping[str, Any]) -> Forgetting | None:
     return msgspec.convert(found, Forgetting)
 
 
-def _check_engine(model: Any, rows: GateRows, digest: str, score: Score, tolerance: float) -> list[Check]:
+def _check_engine(
+    model: Any,
+    rows: GateRows,
+    digest: str,
+    score: Score,
+    tolerance: float,
+    probed: Callable[[Sequence[ProbePair]], None] | None,
+) -> list[Check]:
     pairs = make_pairs(rows.probes)
     if not pairs:
         return [Check("parity", False, "there is no validation example whose prompt the serving engine could be asked")]
@@ -148,5 +160,10 @@ def _check_engine(model: Any, rows: GateRows, digest: str, score: Score, toleran
     except BakeoffError as error:
         return [Check("parity", False, f"the serving engine refuses the adapter: {error}")]
     with using(model, CANDIDATE):
-        by_peft = score_by_peft(model, pairs)
+        if probed is None:
+            by_peft = score_by_peft(model, pairs)
+        else:
+            measured = measure_pairs(model, pairs)
+            probed(measured)
+            by_peft = [list(pair.adapter) for pair in measured]
     return [check_parity(served, by_peft, tolerance), check_differs(served, served_base, tolerance)]

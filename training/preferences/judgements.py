@@ -1,8 +1,9 @@
 """A JSONL file of what people said -> judgements, each with the very prompt that was answered.
 
 Three kinds of line: a vote between two answers, a ranking of several (ties are lists), a thumb on one. A vote is a
-ranking of two. Every line says in which mode its answers were given, and for `hybrid` which passages stood before the
-question, because an answer can only be judged, and learned, together with what its writer saw.
+ranking of two; it may come in OpenAI's form too (`input`, `preferred_output`, `non_preferred_output`), which
+`openai_lines` reads. Every line says in which mode its answers were given, and for `hybrid` which passages stood
+before the question, because an answer can only be judged, and learned, together with what its writer saw.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from msgspec import Struct
 from bakeoff.errors import BadInput
 from bakeoff.jsonl import read_jsonl
 from bakeoff.records import Passage
+from training.preferences.openai_lines import read_openai_line
 
 AnswerMode = Literal["fine-tuned", "hybrid"]
 """The modes that answer with an adapter: no other can learn."""
@@ -129,6 +131,8 @@ def read_preferences(path: Path, domain: str | None = None) -> Preferences:
 
 
 def _parse(raw: dict[str, Any], where: str) -> _Line:
+    if "preferred_output" in raw:
+        raw = read_openai_line(raw, where)
     found = [field for field in _KINDS if field in raw]
     if len(found) != 1:
         raise BadInput(

@@ -49,6 +49,10 @@ class PreferenceResult(Struct, frozen=True):
     measures: dict[str, dict[str, Any]]
     """`before` and `after`, on held-out questions."""
     seconds: float
+    step: int = 0
+    """The last one of its curve."""
+    train_loss: float | None = None
+    """At that step, in the method's own terms."""
     resumed: bool = False
     """Whether it was there already and nothing was trained."""
 
@@ -230,6 +234,8 @@ def _find_finished(folder: Path, kind: str, target_dir: Path) -> PreferenceResul
 
 def _result_of(digest: str, kind: str, target_dir: Path, *, resumed: bool) -> PreferenceResult:
     manifest = read_manifest(target_dir / digest, kind)
+    curve = manifest.get("curve") or []
+    step, figures = curve[-1] if curve else (0, {})
     return PreferenceResult(
         kind,
         digest,
@@ -237,5 +243,7 @@ def _result_of(digest: str, kind: str, target_dir: Path, *, resumed: bool) -> Pr
         manifest["method"],
         manifest["measures"],
         manifest["seconds"],
+        step,
+        figures.get("loss"),
         resumed,
     )

@@ -1,27 +1,28 @@
-"""`/v1/chat/completions`."""
+"""`POST /v1/chat/completions`."""
 
-import asyncio
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
+import anyio.to_thread
 from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import JSONBody
-from litestar.response import ServerSentEvent
+from litestar.params import JSONBody, SkipValidation
 from litestar.status_codes import HTTP_200_OK
 
-from bakeoff.modes import parse_model_name
 from bakeoff.settings import Settings
 from bakeoff.tasks import ANSWER, find_task
-from service.callers import Caller
-from service.exchange import Asked, Choices, Exchanges
-from service.openai.chat.schemas import ChatCompletion, ChatRequest, check_supported, to_conversation, to_sampling
+from service.callers import caller_in
+from service.exchange import Asked, Exchange
+from service.facts import CLIENT_CLOSED
+from service.openai.aliases import find_model_name
+from service.openai.chat.answers import ChatCompletion
+from service.openai.chat.messages import to_conversation, uses_tools
+from service.openai.chat.schemas import ChatRequest, to_sampling
 from service.openai.chat.wire import Wire
-
-T = TypeVar("T")
-CLIENT_CLOSED = 499
+from service.openai.desk import Desk
+from service.openai.stream import EventStream, open_stream, tell_failure, unless_disconnected
+from service.openai.unsupported import refuse
 
 
 @post(
@@ -34,63 +35,43 @@ CLIENT_CLOSED = 499
 async def create_chat_completion(
     data: JSONBody[ChatRequest],
     request: Request[Any, Any, State],
-    exchanges: NamedDependency[Exchanges],
-    caller: NamedDependency[Caller],
-    settings: NamedDependency[Settings],
-) -> Response[ChatCompletion] | Response[None] | ServerSentEvent:
+    desk: NamedDependency[SkipValidation[Desk]],
+) -> Response[ChatCompletion] | Response[None] | EventStream:
     """Answer a conversation in the mode that the model names, as OpenAI's chat completions do."""
-    check_supported(data)
+    settings, supports = desk.settings, desk.generator.supports
+    sampling = to_sampling(data, supports, request, settings.max_tokens)
+    conversation = tuple(to_conversation(data.messages))
+    if uses_tools(conversation) and "tools" not in supports:
+        refuse(request, ["messages"], "with calls of tools by this engine; send text")
     asked = Asked(
         route="chat.completions",
         prefix="chatcmpl-",
-        model=parse_model_name(data.model),
-        conversation=tuple(to_conversation(data.messages)),
-        sampling=to_sampling(data, settings.max_tokens),
+        model=find_model_name(data.model, settings),
+        conversation=conversation,
+        sampling=sampling,
         task=find_task((data.metadata or {}).get("task", ANSWER.name)),
-        caller=caller,
-        user=data.user or "",
+        is_streamed=bool(data.stream),
+        num_choices=data.n or 1,
+        caller=caller_in(request),
+        user=data.user or data.safety_identifier or "",
         metadata=data.metadata or {},
     )
-    exchange = await exchanges.begin(asked)
-    wire = Wire(exchange, str(request.base_url))
-    if not data.stream:
-        completion = await _unless_disconnected(request, wire.collect(exchange.choices()))
-        return Response(None, status_code=CLIENT_CLOSED) if completion is None else Response(completion)
-    started = await _unless_disconnected(request, _start(exchange.choices()))
-    if started is None:
-        return Response(None, status_code=CLIENT_CLOSED)
-    include_usage = data.stream_options is not None and data.stream_options.include_usage
-    return ServerSentEvent(wire.frames(started, include_usage=include_usage), headers={"cache-control": "no-store"})
+    exchange = await desk.exchanges.begin(asked)
+
+    async def keep(completion: ChatCompletion) -> None:
+        await anyio.to_thread.run_sync(desk.stored_completions.keep, exchange, data.messages, completion)
+
+    wire = Wire(exchange, str(request.base_url), keep if data.store else None)
+    if data.stream:
+        return await _stream(request, exchange, wire, data, settings)
+    completion = await unless_disconnected(request, wire.collect(exchange.choices()))
+    return Response(None, status_code=CLIENT_CLOSED) if completion is None else Response(completion)
 
 
-async def _start(choices: Choices) -> Choices:
-    """Wait for the first delta, so that what goes wrong before it still has a status of its own."""
-    first = await anext(choices)
-
-    async def resumed() -> Choices:
-        try:
-            yield first
-            async for piece in choices:
-                yield piece
-        finally:
-            await choices.aclose()
-
-    return resumed()
-
-
-async def _unless_disconnected(request: Request[Any, Any, State], work: Awaitable[T]) -> T | None:
-    """Await the work, but cancel it and return None as soon as the client has gone."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.create_task(_wait_until_gone(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return await working if working.done() else None
-    finally:
-        for task in (leaving, working):
-            task.cancel()
-        await asyncio.gather(leaving, working, return_exceptions=True)
-
-
-async def _wait_until_gone(request: Request[Any, Any, State]) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _stream(
+    request: Request[Any, Any, State], exchange: Exchange, wire: Wire, data: ChatRequest, settings: Settings
+) -> EventStream | Response[None]:
+    include_usage = data.stream_options is not None and bool(data.stream_options.include_usage)
+    frames = wire.frames(exchange.choices(), include_usage=include_usage)
+    stream = await open_stream(request, frames, tell_failure, settings.keepalive_s)
+    return Response(None, status_code=CLIENT_CLOSED) if stream is None else stream

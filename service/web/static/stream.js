@@ -17,6 +17,7 @@ export async function streamCompletion({ model, messages, signal, onText }) {
   const body = JSON.stringify({ model, messages, ...sampling });
   const headers = { "content-type": "application/json" };
   const reply = await fetch("/v1/chat/completions", { method: "POST", headers, body, signal });
+  if (reply.status === 401) location.assign("/sign-in");
   if (!reply.ok) throw new Error(await readError(reply));
   for await (const data of readEvents(reply.body)) {
     if (data === "[DONE]") return { ...answer, latencyMs: elapsed() };

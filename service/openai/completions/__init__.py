@@ -1,0 +1,1 @@
+"""Completions, the older form: one text in, one text out."""

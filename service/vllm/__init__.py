@@ -1,0 +1,1 @@
+"""The second engine: one or several vLLM servers behind the `Generator` protocol."""
