@@ -26,8 +26,8 @@ def replay_command(answer_id: str, mode: str | None, choice: int, as_json: bool)
     With the same conversation, groups, sampling, adapter and epoch of the documents, by an engine of its own. ID is an
     answer's: the id of a completion, or from the log or `bakeoff answers list`. Nothing new is stored.
     """
-    from service.app import make_answerer, make_generator
     from service.archive import find_answer
+    from service.parts import make_answerer, make_generator
     from service.replay import replay_now
 
     workspace = Workspace()

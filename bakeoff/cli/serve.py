@@ -50,7 +50,7 @@ def serve_command(host: str, port: int, until_eof: bool, private: bool, no_worke
     listener = listen(host, port)
     token = sys.stdin.readline().strip() if private else ""
     from service.app import create_app
-    from service.request_log import write_logs_as_json
+    from service.edge.request_log import write_logs_as_json
 
     address = f"http://{host}:{listener.getsockname()[1]}"
     say(f"Loading the model; then serving on {address} (web page at /, OpenAI API at /v1). Ctrl-C ends.")

@@ -36,7 +36,7 @@ class EmbeddedGenerator:
     """Serves a base model and its adapters from worker processes. Implements `service.generator.Generator`."""
 
     max_running = 32
-    """Questions at once that suit it; more wait in line, see `service.limits`."""
+    """Questions at once that suit it; more wait in line, see `service.edge.limits`."""
 
     def __init__(
         self,

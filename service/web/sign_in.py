@@ -14,7 +14,7 @@ from litestar.response import Redirect, Template
 from litestar.status_codes import HTTP_303_SEE_OTHER, HTTP_401_UNAUTHORIZED, HTTP_403_FORBIDDEN
 
 from bakeoff.errors import BadKey
-from service.gatekeeper import COOKIE, SIGN_IN, SIGN_OUT, Gatekeeper, is_same_origin
+from service.edge.gatekeeper import COOKIE, SIGN_IN, SIGN_OUT, Gatekeeper, is_same_origin
 from service.web.pages import SECURITY_HEADERS
 
 PAGE = "sign_in.html.jinja"

@@ -31,7 +31,7 @@ from retrieval.permissions import caller_groups, change_grants
 from retrieval.retriever import Retriever, SearchOptions
 from retrieval.store import reindex_documents, remove_documents
 from service.archive import Wanted, erase_answers, erase_answers_from, find_answer, list_answers
-from service.key_ring import KeyRing
+from service.edge.key_ring import KeyRing
 from service.ledger import Ledger
 
 pytest.importorskip("psycopg")

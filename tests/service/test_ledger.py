@@ -30,9 +30,9 @@ from bakeoff.records import Document
 from bakeoff.settings import Settings
 from retrieval.embedder import Embedder
 from retrieval.store import add_documents
-from service.app import make_answerer
 from service.archive import Wanted, erase_answer, erase_answers, find_answer, list_answers
 from service.ledger import Ledger
+from service.parts import make_answerer
 from service.replay import Replay, replay
 from service.tables import stored_objects_table
 

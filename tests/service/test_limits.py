@@ -17,14 +17,14 @@ import pytest
 from openai import OpenAI
 from scripted_service import DOMAIN, ScriptedGenerator, running
 
-import service.middleware
+import service.edge.middleware
 from bakeoff.database import open_database
 from bakeoff.errors import TooBusy
 from bakeoff.keys import create_key
 from bakeoff.settings import Settings
 from retrieval.embedder import Embedder
 from service.app import create_app
-from service.limits import Buckets, Places
+from service.edge.limits import Buckets, Places
 
 QUESTION: list[Any] = [{"role": "user", "content": "What does parking cost?"}]
 BODY: dict[str, Any] = {"model": f"{DOMAIN}/base", "messages": QUESTION}
@@ -137,7 +137,7 @@ def test_a_key_has_a_limit_of_its_own(home: Path, embedder: Embedder) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/fine_tuning/jobs"])
 def test_a_body_that_drips_is_ended(shared_url: str, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr(service.middleware, "BODY_WITHIN_S", 0.4)
+    monkeypatch.setattr(service.edge.middleware, "BODY_WITHIN_S", 0.4)
     host, port = urlsplit(shared_url).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n"

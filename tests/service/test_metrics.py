@@ -17,7 +17,7 @@ from bakeoff.keys import create_key
 from bakeoff.settings import Settings
 from retrieval.embedder import Embedder
 from service.app import create_app
-from service.request_log import JsonFormatter, writers
+from service.edge.request_log import JsonFormatter, writers
 
 SECRET = "zebra-secret"  # noqa: S105 - what must not be found in a log
 

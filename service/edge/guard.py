@@ -11,13 +11,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bakeoff.jobs import jobs_table
 from bakeoff.settings import Settings
-from service.gatekeeper import Gatekeeper
+from service.edge.gatekeeper import Gatekeeper
+from service.edge.key_ring import KeyRing
+from service.edge.limits import Buckets, Places
+from service.edge.metrics import Metrics, counter, gauge, gauges, show_metrics
+from service.edge.middleware import Middleware
 from service.generator import Generator
-from service.key_ring import KeyRing
 from service.ledger import Ledger
-from service.limits import Buckets, Places
-from service.metrics import Metrics, counter, gauge, gauges, show_metrics
-from service.middleware import Middleware
 from service.web.sign_in import sign_in_routes
 
 MAX_RUNNING = 512

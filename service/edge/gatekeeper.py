@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from bakeoff.errors import BadKey, NotAllowed
 from service.callers import OPEN, Caller
-from service.key_ring import Entry, KeyRing
+from service.edge.key_ring import Entry, KeyRing
 
 COOKIE = "bakeoff_key"
 SIGN_IN = "/sign-in"

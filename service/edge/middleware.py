@@ -18,13 +18,13 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from bakeoff.errors import BadKey
 from service.callers import STATE_KEY
+from service.edge.gatekeeper import SIGN_IN, Gatekeeper, Headers
+from service.edge.limits import Buckets, Places
+from service.edge.metrics import Metrics
+from service.edge.request_log import log_request
 from service.facts import Facts, open_facts
 from service.failures import describe, hint_headers
-from service.gatekeeper import SIGN_IN, Gatekeeper, Headers
-from service.limits import Buckets, Places
-from service.metrics import Metrics
 from service.openai.unsupported import IGNORED_HEADER, IGNORED_KEY
-from service.request_log import log_request
 
 ASKING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"})
 """Routes whose POST takes a place at the engine."""

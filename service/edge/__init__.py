@@ -1,0 +1,1 @@
+"""What every request passes before the application: keys, limits, numbers, and the log."""
