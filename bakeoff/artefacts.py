@@ -136,9 +136,10 @@ def adapters_dir(home: Path) -> Path:
 
 
 def delete_adapter_files(home: Path, digest: str) -> None:
-    """Delete an adapter's folder and its folded weights."""
+    """Delete an adapter's folder, its folded weights, and its probe, which holds text that it was measured on."""
     for folder in (adapters_dir(home) / digest, *(home / "engines").glob(f"{digest}-*")):
         shutil.rmtree(folder, ignore_errors=True)
+    (home / "probes" / f"{digest}.json").unlink(missing_ok=True)
 
 
 def runs_dir(home: Path, domain: str) -> Path:

@@ -114,6 +114,8 @@ def train_command(
         raise click.UsageError("Give either --tokens or --epochs.")
     if sweep and train_file is not None:
         raise click.UsageError("--sweep searches on the domain's own splits: leave --train-file out.")
+    if sweep and any(knob is not None for knob in (epochs, batch_size, rate_factor)):
+        raise click.UsageError("--sweep chooses these knobs itself: put them into a --space or --recipe file.")
     workspace = Workspace()
     if as_job:
         submit_this(context, workspace, "train", domain, is_heavy=True, as_json=as_json)
