@@ -44,7 +44,13 @@ class AbleGenerator(ScriptedGenerator):
     """Calls a tool twice, writes JSON where it has to, and stops at the length."""
 
     async def stream(
-        self, messages: Sequence[Message], adapter: str | None, sampling: Sampling, salt: str = ""
+        self,
+        messages: Sequence[Message],
+        adapter: str | None,
+        sampling: Sampling,
+        salt: str = "",
+        *,
+        whole: bool = False,
     ) -> AsyncGenerator[Delta, None]:
         self.asked.append((tuple(messages), adapter, sampling))
         if sampling.tools and messages[-1].role == "user":
