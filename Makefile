@@ -57,7 +57,7 @@ client-test: models $(CLIENTS:%=.venv-clients/%/installed) ## Set up, then other
 
 .PHONY: vllm-test
 vllm-test: models $(VLLM)/installed ## Set up a CPU build of vLLM in an environment of its own, then the tests against it.
-	$(call step,pytest -m vllm,$(BIN)/pytest -m vllm -s tests/vllm)
+	$(call step,pytest -m vllm,$(BIN)/pytest -m vllm -s tests/service/vllm)
 
 .PHONY: vllm
 vllm: models $(VLLM)/installed ## Serve the base model with vLLM on the CPU (VLLM_PORT=8001), for BAKEOFF_VLLM_URLS.

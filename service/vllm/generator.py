@@ -41,8 +41,8 @@ PARAMETERS = frozenset(
 )
 RUNNING_EACH = 256
 """Answers that one server works on at once, by default (`--max-num-seqs`)."""
-IDLE_S = 60.0
-"""A connection that has been unused for so long is closed."""
+IDLE_S = 3.0
+"""A connection that has been unused for so long is closed: before vLLM does, which waits for 5 s."""
 
 
 class VllmGenerator:

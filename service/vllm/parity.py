@@ -16,10 +16,12 @@ from bakeoff.probes import Probe, ProbePair
 from service.vllm.replica import Replica
 from service.vllm.wire import encode_messages
 
-MAX_POINTS = 6
+MAX_POINTS = 4
 """Tokens whose probability is compared."""
-MAX_PROMPT_TOKENS = 280
+MAX_PROMPT_TOKENS = 200
 """Of the prompts before them together: the CPU build reads about 85 a second where an adapter answers."""
+NUM_BESIDE = 2
+"""Tokens of the base model that are compared beside them."""
 CLEARLY = 3.0
 """Times the tolerance by which an adapter has to differ from the base model."""
 
@@ -80,24 +82,22 @@ async def measure(replica: Replica, model: str, points: Sequence[Point]) -> Pari
 async def check_adapter(replica: Replica, probe: Probe, base_probe: Probe, tolerance: float) -> tuple[Parity, bool]:
     """Refuse a server on which an adapter is not what PEFT computes; see `check_model`.
 
-    The base model is asked in the same breath, so that both are in one batch.
+    The base model is asked in the same breath, so that both are in one batch; nobody's question to it runs meanwhile.
 
     Returns:
         (how far the adapter is, whether the base model still is what it was beside it).
     """
-    if replica.turns.is_on:
-        await replica.turns.take(True)
-        try:
+    async with replica.turns.held():
+        if replica.turns.for_ever:
             return await check_model(replica, probe.name, probe, tolerance), False
+        points = choose_points(base_probe.pairs)[:NUM_BESIDE]
+        beside = asyncio.create_task(measure(replica, replica.base_model, points))
+        try:
+            parity = await check_model(replica, probe.name, probe, tolerance)
+            return parity, (await beside).difference <= tolerance
         finally:
-            replica.turns.give(True)
-    beside = asyncio.create_task(measure(replica, replica.base_model, choose_points(base_probe.pairs)))
-    try:
-        parity = await check_model(replica, probe.name, probe, tolerance)
-        return parity, (await beside).difference <= tolerance
-    finally:
-        beside.cancel()
-        await asyncio.gather(beside, return_exceptions=True)
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
 
 
 async def check_model(replica: Replica, model: str, probe: Probe, tolerance: float) -> Parity:

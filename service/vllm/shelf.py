@@ -177,8 +177,8 @@ class AdapterShelf:
         except Mismatch:
             await self._take_away([replica], digest)
             raise
-        if not mixes and not replica.turns.is_on:
-            replica.turns.is_on = True
+        if not mixes and not replica.turns.for_ever:
+            replica.turns.for_ever = True
             logger.warning(
                 "vLLM answers for the base model with an adapter when both are in one batch (vllm-project/vllm#48421), "
                 "so they take turns there url=%s",

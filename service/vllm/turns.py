@@ -2,11 +2,17 @@
 
 The CPU build of vLLM (0.32) gives requests without an adapter the one in its last slot as soon as one with an adapter
 is in the same batch (vllm-project/vllm#48421). Where the proof of an adapter shows that, answers of the two kinds take
-turns on that server: right answers before fast ones. Elsewhere this costs nothing.
+turns on that server from then on: right answers before fast ones. During a proof they do so everywhere, so that no
+answer is wrong before it is known; otherwise this costs nothing.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+HOLD_WAIT_S = 30.0
+"""Longest that a proof waits for the base model's answers under way; then it runs beside them."""
 
 
 class Turns:
@@ -14,9 +20,35 @@ class Turns:
 
     def __init__(self) -> None:
         """Let both run together."""
-        self.is_on = False
+        self.for_ever = False
+        """Whether this server was seen to mix them up."""
+        self._num_holds = 0
         self._running = [0, 0]
         self._line: deque[tuple[bool, asyncio.Future[None]]] = deque()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the two kinds take turns now."""
+        return self.for_ever or self._num_holds > 0
+
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[None, None]:
+        """A time in which no answer of the base model runs; questions to it wait."""
+        self._num_holds += 1
+        is_taken = False
+        try:
+            try:
+                async with asyncio.timeout(HOLD_WAIT_S):
+                    await self.take(True)
+                    is_taken = True
+            except TimeoutError:
+                pass
+            yield
+        finally:
+            self._num_holds -= 1
+            if is_taken:
+                self._running[True] -= 1
+            self._advance()
 
     async def take(self, has_adapter: bool) -> None:
         """Wait for the turn of this kind; whoever waits longest of the other kind is not overtaken."""
@@ -42,14 +74,14 @@ class Turns:
 
     def _advance(self) -> None:
         """Let those in line run whose turn it is: the longest waiting, and all of its kind."""
-        if not self._line or self._running[not self._line[0][0]]:
+        if not self._line or (self.is_on and self._running[not self._line[0][0]]):
             return
-        kind = self._line[0][0]
+        first = self._line[0][0]
         rest: deque[tuple[bool, asyncio.Future[None]]] = deque()
         for has_adapter, turn in self._line:
-            if has_adapter != kind or turn.done():  # one that is cancelled takes itself out
+            if (self.is_on and has_adapter != first) or turn.done():  # one that is cancelled takes itself out
                 rest.append((has_adapter, turn))
             else:
-                self._running[kind] += 1
+                self._running[has_adapter] += 1
                 turn.set_result(None)
         self._line = rest

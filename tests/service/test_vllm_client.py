@@ -599,7 +599,7 @@ async def test_base_model_and_adapters_take_turns_where_one_batch_would_mix_them
 
 async def test_turns_go_to_whoever_waits_longest_and_survive_those_who_leave() -> None:
     turns = Turns()
-    turns.is_on = True
+    turns.for_ever = True
     await turns.take(False)
     adapters = [asyncio.create_task(turns.take(True)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -621,6 +621,32 @@ async def test_turns_go_to_whoever_waits_longest_and_survive_those_who_leave() -
     adapter.cancel()  # just as its turn came
     await asyncio.gather(adapter, return_exceptions=True)
     await asyncio.wait_for(turns.take(False), 1)
+
+
+async def test_no_question_to_the_base_model_runs_while_an_adapter_is_proved() -> None:
+    turns = Turns()
+    await turns.take(False)
+    order: list[str] = []
+
+    async def prove() -> None:
+        async with turns.held():
+            order.append("proof")
+            await asyncio.sleep(0.02)
+            order.append("proved")
+
+    async def ask() -> None:
+        await turns.take(False)
+        order.append("asked")
+
+    proof = asyncio.create_task(prove())
+    await asyncio.sleep(0)
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    assert order == []
+    turns.give(False)
+    await asyncio.gather(proof, asking)
+    assert order == ["proof", "proved", "asked"]
+    await asyncio.wait_for(turns.take(True), 1)  # both run again
 
 
 # The parts
