@@ -203,6 +203,11 @@ class ScriptedVllm:
 
     async def _say(self, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(self.stall_s)
+        details = {"cached_tokens": 3}
+        usage = {"prompt_tokens": 11, "completion_tokens": len(self.words), "prompt_tokens_details": details}
+        if not self.asked[-1].get("stream"):
+            message = {"role": "assistant", "content": "".join(self.words)}
+            return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         await response.write(_frame([{"index": 0, "delta": {"role": "assistant", "content": ""}}]))
@@ -218,8 +223,6 @@ class ScriptedVllm:
                 return response
             finish = "stop" if number == len(self.words) - 1 else None
             await response.write(_frame([{"index": 0, "delta": {"content": word}, "finish_reason": finish}]))
-        details = {"cached_tokens": 3}
-        usage = {"prompt_tokens": 11, "completion_tokens": len(self.words), "prompt_tokens_details": details}
         await response.write(_frame([], usage) + b"data: [DONE]\n\n")
         return response
 

@@ -187,7 +187,6 @@ class AnswerReader:
         self._held = Delta("")
         self._finish: FinishReason | None = None
         self._usage: _Usage | None = None
-        self.is_done = False
 
     def feed(self, content: bytes) -> list[Delta]:
         """The deltas that these bytes complete.
@@ -203,7 +202,6 @@ class AnswerReader:
                 continue
             data = line[len(_DATA) :]
             if data.startswith(_DONE):
-                self.is_done = True
                 break
             deltas += self._take_frame(data)
         return deltas
