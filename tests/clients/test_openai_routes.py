@@ -1,5 +1,8 @@
 """The `openai` package on the other routes: completions, embeddings, responses, files and vector stores."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,6 +94,16 @@ def test_responses_in_turns(client: OpenAI, chat_answer: str, show: Show) -> Non
     show("responses.retrieve, responses.delete")
 
 
+@pytest.fixture
+def worker(live: Live) -> Iterator[None]:
+    """Runs the jobs that the service orders; `bakeoff serve` starts one by itself, the tests' service does not."""
+    command = [sys.executable, "-m", "bakeoff.cli.main", "worker", "--until-eof"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "BAKEOFF_HOME": str(live.home)})
+    yield
+    process.communicate(timeout=60)
+
+
+@pytest.mark.usefixtures("worker")
 def test_file_search_fills_and_asks_a_domain_of_its_own(client: OpenAI, show: Show) -> None:
     text = (
         b"# Berths\n\nA berth at Northpier costs 31 pounds a night.\n\n# Fuel\n\nDiesel is sold from 8:00 to 17:00.\n"
