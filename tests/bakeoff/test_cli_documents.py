@@ -60,7 +60,7 @@ def test_the_past_can_be_searched_and_brought_back_but_not_after_a_purge(home: P
     assert run_json(home, "documents", "rollback", "--epoch", "1", "--domain", "d") == {"epoch": 3, "as": 1}
     assert found(home)[0] == "pets.txt"
     purged = run_json(home, "documents", "purge", "pets.txt", "--domain", "d", "--yes")
-    assert purged == {"purged": 1, "epoch": 4, "runs": [], "adapters": []}
+    assert purged == {"purged": 1, "epoch": 4, "runs": [], "adapters": [], "answers": 0}
     assert found(home, "--epoch", "1") == ["pool.md"]
     run_json(home, "documents", "rollback", "--epoch", "1", "--domain", "d")
     assert found(home) == ["pool.md"]
