@@ -140,6 +140,7 @@ class ChangeCount:
             self._connection = engine.raw_connection()
             self._connection.detach()  # the pool must not hand it to a writer
             self._cursor = self._connection.cursor()
+            self._cursor.execute("PRAGMA busy_timeout=0")  # it is read on the event loop, which must not wait
 
     def read(self) -> int | None:
         """The number now; None where the database has none, or does not tell at the moment."""

@@ -106,8 +106,13 @@ class Worker:
             slot = take_slot(self._home, self._num_heavy) if is_heavy else None
             if is_heavy and slot is None:
                 return True
-            with writing(self._engine) as connection:
-                job = claim_job(connection, self._name, is_heavy=is_heavy)
+            try:
+                with writing(self._engine) as connection:
+                    job = claim_job(connection, self._name, is_heavy=is_heavy)
+            except BaseException:
+                if slot is not None:  # or no heavy job would start here any more
+                    slot.release()
+                raise
             if job is None:
                 if slot is not None:
                     slot.release()

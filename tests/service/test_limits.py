@@ -18,7 +18,7 @@ from openai import OpenAI
 from scripted_service import DOMAIN, ScriptedGenerator, running
 
 import service.edge.middleware
-from bakeoff.database import open_database
+from bakeoff.database import open_database, writing
 from bakeoff.errors import TooBusy
 from bakeoff.keys import create_key
 from bakeoff.settings import Settings
@@ -196,3 +196,16 @@ async def test_places_are_given_in_order_and_come_back() -> None:
         places.num_running += 1
         places.leave(1000.0)
     assert places.retry_after_s() == 120
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions/", "//v1/chat/completions", "/v1//chat/completions"])
+def test_another_spelling_of_a_path_passes_by_no_limit(home: Path, embedder: Embedder, path: str) -> None:
+    """The router reads them all as the same route, so the limit of a key has to as well."""
+    engine = open_database(Settings(home=home).url, home)
+    with writing(engine) as connection:
+        _, secret = create_key(connection, "slow", requests_per_minute=1)
+    engine.dispose()
+    headers = {"authorization": f"Bearer {secret}"}
+    with limited(home, embedder) as url:
+        statuses = [httpx.post(url + path, json=BODY, headers=headers).status_code for _ in range(2)]
+    assert statuses == [200, 429]

@@ -6,14 +6,16 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from bakeoff.database import reading, writing
 from bakeoff.errors import NotFound
+from bakeoff.records import Passage
 from service.callers import Caller
 from service.exchange import Exchange
 from service.openai.chat.answers import ChatCompletion
 from service.openai.chat.messages import ChatMessage
+from service.openai.quotes import bare, read_again
 from service.tables import stored_objects_table as table
 
 KIND = "chat.completion"
@@ -49,7 +51,7 @@ class StoredCompletions:
                     model=completion.model,
                     metadata=asked.metadata,
                     input=msgspec.to_builtins(messages),
-                    body=msgspec.to_builtins(completion),
+                    body=msgspec.to_builtins(_without_quotes(completion)),
                 )
             )
 
@@ -71,12 +73,16 @@ class StoredCompletions:
     def read(self, caller: Caller, ids: Sequence[str]) -> list[dict[str, Any]]:
         """The completions of these ids, in their order, as they were answered; metadata as it is now.
 
+        Passages are shown with their text where the caller may still read it, and left out where not.
+
         Raises:
             NotFound: the caller keeps no completion of one of these ids.
         """
-        query = select(table.c.id, table.c.body, table.c.metadata).where(*_of(caller), table.c.id.in_(ids))
+        query = select(table.c.id, table.c.domain, table.c.body, table.c.metadata)
         with reading(self._engine) as connection:
-            found = {row.id: {**row.body, "metadata": row.metadata} for row in connection.execute(query)}
+            rows = connection.execute(query.where(*_of(caller), table.c.id.in_(ids))).all()
+            bodies = [_with_quotes(connection, row.body, row.domain, caller) for row in rows]
+        found = {row.id: {**body, "metadata": row.metadata} for row, body in zip(rows, bodies, strict=True)}
         for id_ in ids:
             if id_ not in found:
                 raise _missing(id_)
@@ -117,6 +123,19 @@ class StoredCompletions:
             done = connection.execute(delete(table).where(*_of(caller), table.c.id == id_))
         if not done.rowcount:
             raise _missing(id_)
+
+
+def _without_quotes(completion: ChatCompletion) -> ChatCompletion:
+    evidence = completion.bakeoff
+    places = tuple(map(bare, evidence.passages))
+    return msgspec.structs.replace(completion, bakeoff=msgspec.structs.replace(evidence, passages=places))
+
+
+def _with_quotes(connection: Connection, body: dict[str, Any], domain: str, caller: Caller) -> dict[str, Any]:
+    places = msgspec.convert(body["bakeoff"]["passages"], list[Passage])
+    read = [read_again(connection, place, domain, caller) for place in places]
+    passages = msgspec.to_builtins([passage for passage in read if passage is not None])
+    return {**body, "bakeoff": {**body["bakeoff"], "passages": passages}}
 
 
 def _of(caller: Caller) -> list[Any]:

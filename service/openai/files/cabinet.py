@@ -90,6 +90,7 @@ class Cabinet:
         detach_file(self._engine, self._home, file.id)
         with writing(self._engine) as connection:
             delete_row(connection, file.id)
+        detach_file(self._engine, self._home, file.id)  # from now on no store can take it in; one may have just before
         self.path(file).unlink(missing_ok=True)
 
     def sweep(self, *, leftovers: bool) -> None:

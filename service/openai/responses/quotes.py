@@ -1,18 +1,12 @@
-"""What a stored response quotes of documents: kept as places, read anew whenever it is shown.
-
-So a document that was deleted, or that its caller may no longer see, is not read through an old answer: its passage is
-left out. What a model made of it stays, for that is the answer.
-"""
+"""The quotes of a stored response, in its evidence and in the results of its searches; see `service.openai.quotes`."""
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from bakeoff.errors import NotFound
 from bakeoff.records import Passage
-from retrieval.catalogue import StoredChunk, find_document
-from retrieval.passages import join_parts
 from service.callers import Caller
+from service.openai.quotes import bare, read_again
 from service.openai.responses.items import FileSearchCall, FileSearchResult, OutputItem
 from service.openai.responses.schemas import ResponseObject
 
@@ -22,8 +16,10 @@ def without_quotes(response: ResponseObject) -> ResponseObject:
     evidence = response.bakeoff
     if evidence is UNSET:
         return response
-    bare = tuple(msgspec.structs.replace(passage, text="", title="", heading="") for passage in evidence.passages)
-    return _replace(response, bare, [msgspec.structs.replace(result, text="") for result in _results(response.output)])
+    places = tuple(map(bare, evidence.passages))
+    return _replace(
+        response, places, [msgspec.structs.replace(result, text="") for result in _results(response.output)]
+    )
 
 
 def with_quotes(engine: Engine, response: ResponseObject, domain: str, caller: Caller) -> ResponseObject:
@@ -36,26 +32,13 @@ def with_quotes(engine: Engine, response: ResponseObject, domain: str, caller: C
     kept: list[FileSearchResult] = []
     with engine.connect() as connection:
         for place, passage in enumerate(evidence.passages):
-            found = _read(connection, passage, domain, caller)
+            found = read_again(connection, passage, domain, caller)
             if found is None:
                 continue
             passages.append(found)
             if place < len(results):
                 kept.append(msgspec.structs.replace(results[place], text=found.text))
     return _replace(response, tuple(passages), kept)
-
-
-def _read(connection: Connection, passage: Passage, domain: str, caller: Caller) -> Passage | None:
-    try:
-        _, chunks = find_document(connection, domain, passage.document_id, caller.groups)
-    except NotFound:
-        return None
-    by_id = {chunk.chunk_id: chunk for chunk in chunks}
-    if not by_id.keys() >= set(passage.chunk_ids):
-        return None  # the document says something else now
-    parts = [StoredChunk(place, place, by_id[chunk_id]) for place, chunk_id in enumerate(passage.chunk_ids)]
-    first = parts[0].chunk
-    return msgspec.structs.replace(passage, text=join_parts(parts), title=first.title, heading=first.heading)
 
 
 def _results(output: list[OutputItem]) -> list[FileSearchResult]:

@@ -23,7 +23,7 @@ from retrieval.embedder import Embedder
 from retrieval.formats.converter import Converter
 from retrieval.store import add_documents
 from service.openai.files.folder import files_dir
-from service.openai.files.records import find_file
+from service.openai.files.records import find_file, find_files
 from service.openai.vector_stores.records import (
     Entry,
     LastError,
@@ -34,7 +34,7 @@ from service.openai.vector_stores.records import (
     settle_entry,
     stores_of_domain,
 )
-from service.openai.vector_stores.removal import drop_documents
+from service.openai.vector_stores.removal import detach_file, drop_documents
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _put_in(
     with writing(engine) as connection:
         if settle_entry(connection, entry, "failed" if error else "completed", error, usage_bytes):
             return "failed" if error else "completed"
-    _take_back(engine, store, entry.file_id)
+    _take_back(engine, home, store, entry.file_id)
     return "left"
 
 
@@ -115,15 +115,23 @@ def _read(engine: Engine, home: Path, file_id: str, converter: Converter) -> lis
     return read_upload(path, file.filename, file.id, converter)
 
 
-def _take_back(engine: Engine, store: Store, file_id: str) -> None:
-    """Remove the documents of a file that has left its store, or was cancelled, while they were written."""
+def _take_back(engine: Engine, home: Path, store: Store, file_id: str) -> None:
+    """Remove the documents of a file that has left its store, or was cancelled, while they were written.
+
+    Those of a file that was deleted meanwhile are erased, as its deletion would have done.
+    """
     with writing(engine) as connection:
         is_orphaned = store.made_domain and not stores_of_domain(connection, store.domain)
         held = set(documents_of_upload(connection, store.domain, file_id))
         if is_orphaned and held == document_ids(connection, store.domain):
             delete_domain(connection, store.domain)  # the store took it along, and writing has made it anew
             return
-    drop_documents(engine, store.domain, [file_id])
+    with engine.connect() as connection:
+        is_deleted = not find_files(connection, [file_id])
+    if is_deleted:
+        detach_file(engine, home, file_id)
+    else:
+        drop_documents(engine, store.domain, [file_id])
 
 
 def _waiting(engine: Engine, store_id: str) -> list[Entry]:

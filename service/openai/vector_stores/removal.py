@@ -22,6 +22,7 @@ from retrieval.catalogue import document_ids, documents_of_upload
 from retrieval.history import purge_documents
 from retrieval.retriever import snapshots_folder
 from retrieval.store import remove_documents
+from service.archive import erase_answers_from
 from service.openai.vector_stores.records import (
     Store,
     delete_entries,
@@ -57,7 +58,7 @@ def drop_documents(engine: Engine, domain: str, file_ids: Sequence[str]) -> None
 
 
 def detach_file(engine: Engine, home: Path, file_id: str) -> None:
-    """Take a file out of every store, and erase its documents from every epoch of every domain."""
+    """Take a file out of every store; erase its documents from every epoch, and the answers made from them."""
     with writing(engine) as connection:
         for store_id in stores_of_file(connection, file_id):
             delete_entries(connection, store_id, [file_id])
@@ -69,7 +70,8 @@ def detach_file(engine: Engine, home: Path, file_id: str) -> None:
     for domain, ids in held.items():
         if ids:
             with suppress(NotFound):
-                purge_documents(engine, domain, ids, snapshots_folder(indexes_dir(home), domain))
+                purged = purge_documents(engine, domain, ids, snapshots_folder(indexes_dir(home), domain))
+                erase_answers_from(engine, domain, purged.chunk_ids)
 
 
 def delete_store(engine: Engine, home: Path, store: Store) -> None:
