@@ -1,7 +1,7 @@
 """What the service adds to a request, beside LiteLLM's proxy, before the same upstream, on this machine, in one run.
 
-    python -m venv /tmp/litellm && /tmp/litellm/bin/pip install -r benchmarks/requirements-gateway.txt
-    python -m benchmarks.gateway --litellm /tmp/litellm/bin/litellm
+    python -m venv litellm-env && litellm-env/bin/pip install -r benchmarks/requirements-gateway.txt
+    python -m benchmarks.gateway --litellm litellm-env/bin/litellm
 
 Three roads to one stand-in for vLLM (`benchmarks.upstream`): direct; through `bakeoff serve`, with an API key, every
 answer stored and metrics on; through LiteLLM with a key. Each has one process. In every round all roads are taken in

@@ -233,7 +233,9 @@ class Fleet:
             EngineDown: it does not answer.
         """
         await replica.check_health()
-        [base, *_] = [model for model in await replica.models() if model.parent is None]
+        base = next((model for model in await replica.models() if model.parent is None), None)
+        if base is None:
+            raise Mismatch(f"the vLLM server at {replica.url} serves no base model; start it with --model FOLDER")
         if self.base_model and base.id != self.base_model:
             raise Mismatch(
                 f"the vLLM server at {replica.url} calls the base model {base.id!r}, the others {self.base_model!r}; "

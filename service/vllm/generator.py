@@ -23,10 +23,11 @@ from service.vllm.fleet import Fleet, Running
 from service.vllm.probing import Prober
 from service.vllm.refusals import ModelLost
 from service.vllm.replica import Replica
+from service.vllm.request import EXTRAS, encode_request
 from service.vllm.routing import prompt_key
 from service.vllm.salting import make_salter, open_secret
 from service.vllm.shelf import AdapterShelf
-from service.vllm.wire import EXTRAS, AnswerReader, WholeReader, encode_request
+from service.vllm.wire import AnswerReader, WholeReader
 
 PARAMETERS = frozenset(
     {

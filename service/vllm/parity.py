@@ -14,7 +14,7 @@ from msgspec import Struct
 from bakeoff.errors import Mismatch
 from bakeoff.probes import Probe, ProbePair
 from service.vllm.replica import Replica
-from service.vllm.wire import encode_messages
+from service.vllm.request import encode_messages
 
 MAX_POINTS = 4
 """Tokens whose probability is compared."""

@@ -30,10 +30,11 @@ from service.vllm.counters import read_counters, sum_counters
 from service.vllm.generator import VllmGenerator, read_urls
 from service.vllm.refusals import read_refusal, to_error
 from service.vllm.replica import SharedClock
+from service.vllm.request import encode_request
 from service.vllm.routing import SLACK, choose, prompt_key
 from service.vllm.salting import make_salter, open_secret
 from service.vllm.turns import Turns
-from service.vllm.wire import AnswerReader, encode_request
+from service.vllm.wire import AnswerReader
 
 pytestmark = pytest.mark.anyio
 

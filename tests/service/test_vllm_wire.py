@@ -7,7 +7,8 @@ import pytest
 
 from bakeoff.errors import BadInput, EngineDown
 from bakeoff.records import Delta, Message, Sampling, TokenLogprob, ToolCallPiece
-from service.vllm.wire import AnswerReader, WholeReader, encode_request
+from service.vllm.request import encode_request
+from service.vllm.wire import AnswerReader, WholeReader
 
 URL = "http://127.0.0.1:9"
 USAGE = {"prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 16}}

@@ -17,9 +17,10 @@ from msgspec import UNSET, UnsetType
 from bakeoff.records import Delta, Message
 from bakeoff.settings import Settings
 from service.callers import Caller
-from service.exchange import Asked, Exchange, Exchanges, merge
+from service.exchange import Asked, Exchange, Exchanges
 from service.facts import CLIENT_CLOSED
 from service.generator import Generator
+from service.merging import merge
 from service.openai.aliases import find_model_name
 from service.openai.completions.schemas import (
     Completion,

@@ -20,7 +20,7 @@ from bakeoff.probes import probe_path
 from bakeoff.records import Delta, Message, Sampling
 from bakeoff.settings import Settings
 from service.vllm.generator import VllmGenerator
-from service.vllm.wire import encode_messages
+from service.vllm.request import encode_messages
 
 pytestmark = [pytest.mark.anyio, pytest.mark.vllm]
 
