@@ -25,7 +25,6 @@ from service.generator import Generator
 from service.ledger import Answer, Ledger, now
 from service.merging import Bell, merge
 
-
 Choices = AsyncGenerator[tuple[int, Delta], None]
 """(number of the choice, its next piece)."""
 
